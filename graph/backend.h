@@ -1,0 +1,88 @@
+// Backend: the root through which a user of the graph (an export, a job) does
+// I/O and holds rights. Its gate is what a drain closes: requests that come
+// meanwhile are parked, those under way finish.
+//
+// I/O may be called from any loop and goes home by itself; on the home loop it
+// is a plain call. The rest is used at home.
+
+#ifndef BGFS_GRAPH_BACKEND_H_
+#define BGFS_GRAPH_BACKEND_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "graph/async/sync.h"
+#include "graph/node.h"
+
+namespace bgfs {
+
+class Backend {
+ public:
+  // `user` names it in messages: "export vm1". Fails, naming both sides, where
+  // another user of the graph does not share a right it needs or uses one that
+  // it does not share.
+  static absl::StatusOr<std::unique_ptr<Backend>> Create(
+      std::string user, Node* node, PermissionSet permissions);
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  // Gives up its rights. Nothing may be in flight or parked.
+  ~Backend();
+
+  Node& node() const { return root_->node(); }
+  Graph& graph() const { return node().graph(); }
+  Loop& home() const { return node().home(); }
+  Child& root() const { return *root_; }
+  int64_t size() const { return root_->size(); }
+  bool writable() const { return (root_->permissions().used & kWrite) != 0; }
+  bool resizable() const { return (root_->permissions().used & kResize) != 0; }
+
+  // I/O (engine.md, 2). Ranges that are negative, overflow or reach past the
+  // end get EIO (a write or zero past the end extends the node where the
+  // backend has the right to resize); writes without the right to, EPERM.
+  Task<IoStatus> Read(int64_t offset, IoView data, RequestFlags flags = 0);
+  Task<IoStatus> Write(int64_t offset, IoView data, RequestFlags flags = 0);
+  Task<IoStatus> Zero(int64_t offset, int64_t bytes, RequestFlags flags = 0);
+  Task<IoStatus> Discard(int64_t offset, int64_t bytes);
+  Task<IoStatus> Reserve(int64_t offset, int64_t bytes);
+  Task<IoStatus> Truncate(int64_t size_bytes, bool exact,
+                          Preallocation preallocation = Preallocation::kOff);
+  Task<IoStatus> Flush();
+  // Through the whole chain: kData or kZero as a reader would see it.
+  Task<IoResult<BlockStatus>> Status(int64_t offset, int64_t bytes);
+  // Host disk bytes of all layers of the chain.
+  Task<IoResult<int64_t>> AllocatedBytes();
+
+  // Called at home whenever the node's size has changed. Must not wait.
+  void SetOnResize(absl::AnyInvocable<void()> on_resize) {
+    on_resize_ = std::move(on_resize);
+  }
+
+  // The gate. Counted: a closed gate opens with as many calls of Open().
+  void CloseGate() { ++gate_closed_; }
+  void OpenGate();
+  bool gate_closed() const { return gate_closed_ > 0; }
+  // Requests let in and not ended; those parked at the gate are not.
+  InFlight& in_flight() { return in_flight_; }
+
+ private:
+  friend class Node;
+
+  explicit Backend(std::unique_ptr<Child> root) : root_(std::move(root)) {}
+
+  template <typename T>
+  Task<T> Enter(Task<T> work);
+  IoStatus Check(int64_t offset, int64_t bytes, bool write) const;
+
+  std::unique_ptr<Child> root_;
+  int gate_closed_ = 0;
+  WaitQueue parked_;
+  InFlight in_flight_;
+  absl::AnyInvocable<void()> on_resize_;
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_GRAPH_BACKEND_H_

@@ -1,0 +1,44 @@
+// Drain: holds a part of the graph still (engine.md, 3). Begin() closes the
+// gates of all backends above the nodes given, tells the drivers, and returns
+// when nothing is in flight on any node between them; edges inside the graph
+// never block, so what is under way can finish.
+//
+//   Drain drain({node});          // the subtree below node, and all above it
+//   co_await drain.Begin();
+//   ...                           // I/O along edges is allowed, not via gates
+//   drain.End();
+
+#ifndef BGFS_GRAPH_DRAIN_H_
+#define BGFS_GRAPH_DRAIN_H_
+
+#include <vector>
+
+#include "graph/async/task.h"
+#include "graph/backend.h"
+#include "graph/node.h"
+
+namespace bgfs {
+
+class Drain {
+ public:
+  // The nodes, everything below them, and everything above any of those.
+  explicit Drain(const std::vector<Node*>& nodes);
+  Drain(const Drain&) = delete;
+  Drain& operator=(const Drain&) = delete;
+  // Must not be active.
+  ~Drain();
+
+  Task<void> Begin();
+  void End();
+
+  const std::vector<Node*>& nodes() const { return nodes_; }
+
+ private:
+  std::vector<Node*> nodes_;
+  std::vector<Backend*> backends_;
+  bool active_ = false;
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_GRAPH_DRAIN_H_

@@ -1,0 +1,53 @@
+// Graph: one connected part of the block graph: its nodes, and the loop that is
+// their home. Nodes are opened bottom-up (a child before its parents) and
+// closed all together, parents first.
+
+#ifndef BGFS_GRAPH_GRAPH_H_
+#define BGFS_GRAPH_GRAPH_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "graph/async/loop.h"
+#include "graph/node.h"
+
+namespace bgfs {
+
+class Graph {
+ public:
+  // `home` outlives the graph. From any thread.
+  explicit Graph(Loop* home) : home_(home) {}
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+  // Everything must have been closed.
+  ~Graph();
+
+  Loop& home() const { return *home_; }
+
+  // The rest at home.
+
+  // Adds a node. An empty name is replaced by a generated one ("#block123",
+  // unique in the process).
+  Node* AddNode(NodeOptions options, std::unique_ptr<Driver> driver);
+  // Takes back a node that nobody uses, with its edges (an open that failed
+  // half-way); its driver's Close() has run.
+  void RemoveNode(Node* node);
+  Node* FindNode(absl::string_view name) const;
+  const std::vector<std::unique_ptr<Node>>& nodes() const { return nodes_; }
+
+  // Flushes every node that was written through, closes drivers, parents
+  // first, and drops all nodes. No backend is left. The first flush that failed
+  // is reported; everything is closed all the same.
+  Task<absl::Status> Close();
+
+ private:
+  Loop* const home_;
+  std::vector<std::unique_ptr<Node>> nodes_;  // children before parents
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_GRAPH_GRAPH_H_
