@@ -1,0 +1,43 @@
+// The FUSE kernel interface: <linux/fuse.h> as the distribution has it (7.38 on
+// Debian 12), and the few newer definitions that bgfs uses.
+//
+// Source of what is added: include/uapi/linux/fuse.h of Linux 6.18 (protocol
+// 7.44). The constants are our own names, so that a newer system header, which
+// has them as macros and enumerators, never clashes.
+#ifndef BGFS_FUSE_ABI_H_
+#define BGFS_FUSE_ABI_H_
+
+#include <linux/fuse.h>
+
+#include <cstdint>
+
+namespace bgfs::fuse {
+
+// INIT flags above bit 31; they travel in flags2 (shifted down by 32) and count
+// only where FUSE_INIT_EXT is set in flags.
+inline constexpr uint64_t kInitDirectIoAllowMmap = uint64_t{1} << 36;  // 6.6
+inline constexpr uint64_t kInitHasResend = uint64_t{1} << 39;          // 6.9
+inline constexpr uint64_t kInitOverIoUring = uint64_t{1} << 41;        // 6.14
+
+// Protocol minors that matter here. FOPEN_PARALLEL_DIRECT_WRITES has no INIT
+// flag: the kernel has it from 7.38 (6.2) on and ignores it before.
+inline constexpr uint32_t kMinorParallelDirectWrites = 38;
+
+// Opcodes.
+inline constexpr uint32_t kOpStatx = 52;  // 7.39
+inline constexpr uint32_t kOpCopyFileRange64 =
+    53;  // 7.45, fuse_copy_file_range_in
+
+// The answer to kOpCopyFileRange64; opcode 47 answers with fuse_write_out,
+// whose 32 bits cannot hold a large count.
+struct CopyFileRangeOut {
+  uint64_t bytes_copied;
+};
+
+// Set in `unique` of a request that FUSE_NOTIFY_RESEND made the kernel send
+// again; the reply echoes it.
+inline constexpr uint64_t kUniqueResend = uint64_t{1} << 63;
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_ABI_H_

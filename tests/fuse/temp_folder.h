@@ -1,0 +1,60 @@
+// What the tests of mounts share: a scratch folder that cleans up after itself,
+// and the question whether mounting is possible here at all.
+#ifndef BGFS_TESTS_FUSE_TEMP_FOLDER_H_
+#define BGFS_TESTS_FUSE_TEMP_FOLDER_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+namespace bgfs::fuse {
+
+// Mounts need root and /dev/fuse.
+#define BGFS_NEEDS_FUSE()                                        \
+  if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) { \
+    GTEST_SKIP() << "needs root and /dev/fuse";                  \
+  }                                                              \
+  static_assert(true)
+
+class TempFolder {
+ public:
+  TempFolder() {
+    char name[] = "/tmp/bgfs_test.XXXXXX";
+    path_ = mkdtemp(name);
+  }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  ~TempFolder() {
+    for (const auto& name : {"/mnt", "/file"}) {
+      while (umount2((path_ + name).c_str(), MNT_DETACH) == 0) {
+      }
+    }
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+
+  const std::string& path() const { return path_; }
+  // Names that are unmounted at the end.
+  std::string MakeFolder() const {
+    std::filesystem::create_directory(path_ + "/mnt");
+    return path_ + "/mnt";
+  }
+  std::string MakeFile() const {
+    close(
+        open((path_ + "/file").c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    return path_ + "/file";
+  }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_TESTS_FUSE_TEMP_FOLDER_H_
