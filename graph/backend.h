@@ -72,9 +72,7 @@ class Backend {
 
   explicit Backend(std::unique_ptr<Child> root) : root_(std::move(root)) {}
 
-  template <typename T>
-  Task<T> Enter(Task<T> work);
-  IoStatus Check(int64_t offset, int64_t bytes, bool write) const;
+  Task<void> PassGate();
 
   std::unique_ptr<Child> root_;
   int gate_closed_ = 0;

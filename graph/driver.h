@@ -53,7 +53,7 @@ class Driver {
   virtual Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,
                               RequestFlags flags);
 
-  // May forget the range. ENOTSUP counts as success.
+  // May forget the range, which may be unaligned. ENOTSUP counts as success.
   virtual Task<IoStatus> Discard(Request& request, int64_t offset,
                                  int64_t bytes);
 

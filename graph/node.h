@@ -173,9 +173,13 @@ class Node {
   bool flush_running_ = false;
   int64_t flushes_started_ = 0;
   int64_t flushes_done_ = 0;
-  IoStatus last_flush_;
+  int64_t failed_flush_ = 0;  // the last round that failed, and how
+  IoStatus flush_error_;
   WaitQueue flush_waiters_;
 };
+
+// Flushes a node without an edge to it: for whoever closes it.
+Task<IoStatus> FlushNode(Node& node);
 
 }  // namespace bgfs
 

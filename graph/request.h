@@ -114,8 +114,6 @@ class RequestTree {
   bool empty() const { return root_ == nullptr; }
   void Insert(Request* request);
   void Remove(Request* request);
-  // After a change of blocking_order().
-  void Update(Request* request);
   // Of the requests whose claim overlaps `range` and whose blocking_order() is
   // below `order`, the one with the highest, if that is above `best`'s (null:
   // none found yet).
@@ -123,6 +121,15 @@ class RequestTree {
                       const Request* self) const;
 
  private:
+  static void Refresh(Request* node);
+  static void Split(Request* tree, const Request* pivot, Request** before,
+                    Request** after);
+  static Request* Merge(Request* before, Request* after);
+  static void InsertAt(Request** link, Request* request);
+  static void RemoveAt(Request** link, Request* request);
+  static Request* Search(Request* node, const Range& range, int64_t order,
+                         Request* best, const Request* self);
+
   Request* root_ = nullptr;
 };
 

@@ -1,0 +1,137 @@
+#include "graph/backend.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "graph/graph.h"
+#include "graph/permissions.h"
+#include "graph/status.h"
+
+namespace bgfs {
+
+absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(
+    std::string user, Node* node, PermissionSet permissions) {
+  std::unique_ptr<Backend> backend(new Backend(std::make_unique<Child>(
+      "root", ChildRole::kRoot, nullptr, std::move(user), node)));
+  node->parents_.push_back(backend->root_.get());
+  node->backends_.push_back(backend.get());
+  absl::Status status =
+      PermissionUpdate::SetRoot(backend->root_.get(), permissions);
+  if (!status.ok()) return status;
+  return backend;
+}
+
+Backend::~Backend() {
+  BGFS_CHECK(in_flight_.count() == 0 && parked_.empty());
+  PermissionUpdate::Detach(root_.get());
+  Node& node = root_->node();
+  node.parents_.erase(
+      std::find(node.parents_.begin(), node.parents_.end(), root_.get()));
+  node.backends_.erase(
+      std::find(node.backends_.begin(), node.backends_.end(), this));
+}
+
+void Backend::OpenGate() {
+  BGFS_CHECK(gate_closed_ > 0);
+  if (--gate_closed_ == 0) parked_.WakeAll();
+}
+
+Task<void> Backend::PassGate() {
+  while (gate_closed_ > 0) co_await parked_.Wait();
+}
+
+Task<IoStatus> Backend::Read(int64_t offset, IoView data, RequestFlags flags) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Read(offset, data, flags));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  co_return co_await root_->Read(nullptr, offset, data, flags);
+}
+
+Task<IoStatus> Backend::Write(int64_t offset, IoView data, RequestFlags flags) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Write(offset, data, flags));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  if (!writable()) co_return IoError(EPERM);
+  co_return co_await root_->Write(nullptr, offset, data, flags);
+}
+
+Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
+                             RequestFlags flags) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Zero(offset, bytes, flags));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  if (!writable()) co_return IoError(EPERM);
+  co_return co_await root_->Zero(nullptr, offset, bytes, flags);
+}
+
+Task<IoStatus> Backend::Discard(int64_t offset, int64_t bytes) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Discard(offset, bytes));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  if (!writable()) co_return IoError(EPERM);
+  co_return co_await root_->Discard(nullptr, offset, bytes);
+}
+
+Task<IoStatus> Backend::Reserve(int64_t offset, int64_t bytes) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Reserve(offset, bytes));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  if (!writable()) co_return IoError(EPERM);
+  co_return co_await root_->Reserve(nullptr, offset, bytes);
+}
+
+Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
+                                 Preallocation preallocation) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(),
+                             Truncate(size_bytes, exact, preallocation));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  if (!resizable()) co_return IoError(EPERM);
+  co_return co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
+}
+
+Task<IoStatus> Backend::Flush() {
+  if (!home().IsCurrent()) co_return co_await RunOn(home(), Flush());
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  co_return co_await root_->Flush();
+}
+
+Task<IoResult<BlockStatus>> Backend::Status(int64_t offset, int64_t bytes) {
+  if (!home().IsCurrent()) {
+    co_return co_await RunOn(home(), Status(offset, bytes));
+  }
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  co_return co_await StatusOfChain(*root_, offset, bytes);
+}
+
+Task<IoResult<int64_t>> Backend::AllocatedBytes() {
+  if (!home().IsCurrent()) co_return co_await RunOn(home(), AllocatedBytes());
+  if (gate_closed()) co_await PassGate();
+  auto hold = in_flight_.Hold();
+  int64_t total = 0;
+  for (const Node* layer = &node(); layer != nullptr;) {
+    auto bytes = co_await layer->driver().AllocatedBytes();
+    if (!bytes.ok()) co_return bytes;
+    total += *bytes;
+    const Child* below = layer->backing();
+    layer = below == nullptr ? nullptr : &below->node();
+  }
+  co_return total;
+}
+
+}  // namespace bgfs

@@ -1,0 +1,75 @@
+// NodeIo: what the methods of Child do once a request is tracked: pad it to the
+// node's alignment, split it at the node's limits, hand it to the driver, and
+// keep the books. io.cc holds the order of things; this header is for graph/
+// only.
+
+#ifndef BGFS_GRAPH_IO_H_
+#define BGFS_GRAPH_IO_H_
+
+#include <cstdint>
+
+#include "graph/async/io_view.h"
+#include "graph/async/task.h"
+#include "graph/node.h"
+#include "graph/request.h"
+
+namespace bgfs {
+
+class NodeIo {
+ public:
+  // What the fallback for zero requests and bounces take at most, bytes.
+  static constexpr int64_t kMaxBounce = int64_t{1} << 20;
+
+  // Claims what the request needs and waits until nothing conflicts; the
+  // request then runs. Fails when the range is not allowed or the driver's
+  // change window cannot be had.
+  static Task<IoStatus> Admit(const Child& edge, Request& request);
+
+  // Reads any range; what lies past the end of the node gives zeros.
+  static Task<IoStatus> Read(Node& node, Request& request, int64_t offset,
+                             IoView data);
+  // Writes any range, growing the node where it ends past the end.
+  static Task<IoStatus> Write(Node& node, Request& request, IoView data);
+  static Task<IoStatus> Zero(Node& node, Request& request);
+  static Task<IoStatus> Discard(Node& node, Request& request);
+  static Task<IoStatus> Truncate(Node& node, Request& request,
+                                 int64_t size_bytes,
+                                 Preallocation preallocation);
+
+  // Counts a change of the node's bytes, before the reply, also when it failed
+  // half-way.
+  static void Wrote(Node& node) { ++node.write_generation_; }
+
+ private:
+  static IoStatus ClaimForEngine(const Child& edge, Request& request);
+
+  static Task<IoStatus> ReadPieces(Node& node, Request& request, int64_t offset,
+                                   IoView data);
+  static Task<IoStatus> ReadBounced(Node& node, Request& request,
+                                    int64_t offset, IoView data);
+
+  // `data` null: zeros.
+  static Task<IoStatus> WriteRange(Node& node, Request& request, int64_t offset,
+                                   IoView data);
+  static Task<IoStatus> WritePieces(Node& node, Request& request,
+                                    int64_t offset, IoView data);
+  static Task<IoStatus> WriteBounced(Node& node, Request& request,
+                                     int64_t offset, IoView data);
+  // Read-modify-write inside one block of request_alignment.
+  static Task<IoStatus> WriteBlockPart(Node& node, Request& request,
+                                       int64_t offset, IoView data);
+
+  static Task<IoStatus> ZeroRange(Node& node, Request& request, int64_t offset,
+                                  int64_t bytes, RequestFlags flags);
+  static Task<IoStatus> ZeroPieces(Node& node, Request& request, int64_t offset,
+                                   int64_t bytes, RequestFlags flags);
+  static Task<IoStatus> WriteZeros(Node& node, Request& request, int64_t offset,
+                                   int64_t bytes);
+  // Grows the node to `size_bytes`; what is added reads as zeros.
+  static Task<IoStatus> Grow(Node& node, Request& request, int64_t size_bytes,
+                             Preallocation preallocation);
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_GRAPH_IO_H_
