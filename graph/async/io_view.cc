@@ -26,14 +26,14 @@ IoView IoView::Slice(int64_t offset, int64_t bytes) const {
     part.base_ = data() + offset;
     return part;
   }
+  if (bytes == 0) return IoView();
   part.skip_ += offset;
-  while (bytes > 0 &&
-         part.skip_ >= static_cast<int64_t>(part.pieces_->iov_len)) {
+  while (part.skip_ >= static_cast<int64_t>(part.pieces_->iov_len)) {
     part.skip_ -= static_cast<int64_t>(part.pieces_->iov_len);
     ++part.pieces_;
   }
   const int64_t first = static_cast<int64_t>(part.pieces_->iov_len);
-  if (bytes > 0 && bytes <= first - part.skip_) {
+  if (bytes <= first - part.skip_) {
     return IoView(static_cast<char*>(part.pieces_->iov_base) + part.skip_,
                   bytes);
   }
