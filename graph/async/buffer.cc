@@ -1,11 +1,13 @@
 #include "graph/async/buffer.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
 #include <vector>
 
 #include "graph/async/check.h"
+#include "graph/async/frame_pool.h"
 
 namespace bgfs {
 namespace {
@@ -34,7 +36,7 @@ class ThreadCache {
   }
 
   bool Keep(char* data, int log2) {
-    if (dead_) return false;
+    if (!kCacheMemory || dead_) return false;
     auto& list = lists_[static_cast<size_t>(log2 - kSmallestLog2)];
     const int64_t limit = std::max<int64_t>(1, kIdleBytes >> log2);
     if (static_cast<int64_t>(list.size()) >= limit) return false;

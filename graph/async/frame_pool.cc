@@ -4,16 +4,9 @@
 #include <cstdint>
 #include <new>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define BGFS_PLAIN_FRAMES 1
-#endif
-#endif
-
 namespace bgfs {
 namespace {
 
-#ifndef BGFS_PLAIN_FRAMES
 constexpr size_t kClassBytes = 128;
 constexpr size_t kClasses = 32;  // frames up to 4 KiB are pooled
 constexpr uint32_t kMaxIdle = 256;
@@ -71,28 +64,22 @@ class ThreadPool {
 thread_local ThreadPool pool;
 
 size_t ClassOf(size_t bytes) { return (bytes - 1) / kClassBytes; }
-#endif
 
 }  // namespace
 
 void* AllocateFrame(size_t bytes) {
-#ifndef BGFS_PLAIN_FRAMES
   const size_t index = ClassOf(bytes);
-  if (index < kClasses) return pool.Allocate(index);
-#endif
+  if (kCacheMemory && index < kClasses) return pool.Allocate(index);
   return ::operator new(bytes);
 }
 
 void FreeFrame(void* frame, size_t bytes) noexcept {
-#ifndef BGFS_PLAIN_FRAMES
   const size_t index = ClassOf(bytes);
-  if (index < kClasses) {
+  if (kCacheMemory && index < kClasses) {
     pool.Free(frame, index);
-    return;
+  } else {
+    ::operator delete(frame);
   }
-#endif
-  (void)bytes;
-  ::operator delete(frame);
 }
 
 }  // namespace bgfs
