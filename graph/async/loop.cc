@@ -14,19 +14,17 @@ Loop* Loop::Current() { return current_loop; }
 void Loop::SetCurrent(Loop* loop) { current_loop = loop; }
 
 void Loop::Post(Work work) {
-  {
-    absl::MutexLock lock(&mutex_);
-    posts_.push_back(std::move(work));
-    posted_any_.store(true, std::memory_order_release);
-    // Woken under the mutex: once the work may run, the loop may end.
-    Wake();
-  }
+  const std::lock_guard lock(mutex_);
+  posts_.push_back(std::move(work));
+  posted_any_.store(true);
+  // Woken under the mutex: once the work may run, the loop may end.
+  Wake();
 }
 
 void Loop::RunPosts() {
   std::vector<Work> posts;
   {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     posts.swap(posts_);
     posted_any_.store(false, std::memory_order_relaxed);
   }

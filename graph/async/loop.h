@@ -15,15 +15,14 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/container/btree_set.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 #include "graph/async/file.h"
 #include "graph/async/io_status.h"
 #include "graph/async/task.h"
@@ -95,7 +94,9 @@ class Loop {
   // everything ready at its start. False if there was nothing to do.
   bool RunTurn();
   bool has_ready() const { return !ready_.empty(); }
-  bool has_posts() { return posted_any_.load(std::memory_order_acquire); }
+  // Sequentially consistent with Wake(): a body that says that it sleeps and
+  // then sees no post is woken by the next one.
+  bool has_posts() const { return posted_any_.load(); }
   // Of the earliest timer, or INT64_MAX.
   int64_t NextDeadlineNs() const;
 
@@ -117,8 +118,8 @@ class Loop {
   uint64_t next_timer_ = 0;
 
   std::atomic<bool> posted_any_{false};
-  absl::Mutex mutex_;
-  std::vector<Work> posts_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;
+  std::vector<Work> posts_;  // guarded by mutex_
 };
 
 namespace internal {

@@ -7,8 +7,8 @@
 #include <optional>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "graph/async/loop.h"
+#include "graph/async/notification.h"
 
 namespace bgfs {
 namespace internal {
@@ -42,7 +42,7 @@ Task<void> RunThenPost(Task<T> task, ResultSlot<T>* slot, Loop* back,
 
 template <typename T>
 Task<void> RunThenNotify(Task<T> task, ResultSlot<T>* slot,
-                         absl::Notification* done) {
+                         Notification* done) {
   co_await RunInto(std::move(task), slot);
   done->Notify();
 }
@@ -79,11 +79,11 @@ template <typename T>
 T BlockOn(Loop& loop, Task<T> task) {
   BGFS_CHECK(Loop::Current() == nullptr);
   internal::ResultSlot<T> slot;
-  absl::Notification done;
+  Notification done;
   loop.Post([&task, &slot, &done] {
     Spawn(internal::RunThenNotify(std::move(task), &slot, &done));
   });
-  done.WaitForNotification();
+  done.Wait();
   return slot.Take();
 }
 

@@ -9,8 +9,9 @@
 namespace bgfs {
 
 void ThreadPool::Add(Work work) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   queue_.push_back(std::move(work));
+  added_.notify_one();
   if (static_cast<int>(queue_.size()) <= idle_ || threads_ >= max_threads_) {
     return;
   }
@@ -23,10 +24,9 @@ void ThreadPool::RunThread() {
   while (true) {
     Work work;
     {
-      absl::MutexLock lock(&mutex_);
+      std::unique_lock lock(mutex_);
       ++idle_;
-      mutex_.Await(absl::Condition(
-          +[](std::deque<Work>* queue) { return !queue->empty(); }, &queue_));
+      added_.wait(lock, [this] { return !queue_.empty(); });
       --idle_;
       work = std::move(queue_.front());
       queue_.pop_front();

@@ -5,11 +5,11 @@
 #ifndef BGFS_GRAPH_ASYNC_THREAD_POOL_H_
 #define BGFS_GRAPH_ASYNC_THREAD_POOL_H_
 
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
-#include "absl/synchronization/mutex.h"
 
 namespace bgfs {
 
@@ -33,10 +33,11 @@ class ThreadPool {
 
   const char* const name_;
   const int max_threads_;
-  absl::Mutex mutex_;
-  std::deque<Work> queue_ ABSL_GUARDED_BY(mutex_);
-  int threads_ ABSL_GUARDED_BY(mutex_) = 0;
-  int idle_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable added_;
+  std::deque<Work> queue_;
+  int threads_ = 0;
+  int idle_ = 0;
 };
 
 }  // namespace bgfs

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/notification.h"
+#include "graph/async/notification.h"
 #include "graph/async/thread_pool.h"
 #include "graph/async/uring_file.h"
 
@@ -30,7 +30,7 @@ constexpr uint64_t kWakeUp = 1;
 
 absl::StatusOr<std::unique_ptr<UringLoop>> UringLoop::Start(std::string name) {
   std::unique_ptr<UringLoop> loop(new UringLoop);
-  absl::Notification started;
+  Notification started;
   absl::Status status;
   UringLoop* raw = loop.get();
   loop->thread_ = std::thread([raw, &name, &started, &status] {
@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<UringLoop>> UringLoop::Start(std::string name) {
     started.Notify();
     if (run) raw->ThreadMain();
   });
-  started.WaitForNotification();
+  started.Wait();
   if (!status.ok()) return status;
   return loop;
 }
