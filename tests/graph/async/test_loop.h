@@ -1,0 +1,25 @@
+// What the tests of graph/async share: a running loop.
+
+#ifndef BGFS_TESTS_GRAPH_ASYNC_TEST_LOOP_H_
+#define BGFS_TESTS_GRAPH_ASYNC_TEST_LOOP_H_
+
+#include <memory>
+#include <utility>
+
+#include "graph/async/uring_loop.h"
+#include "gtest/gtest.h"
+
+namespace bgfs {
+
+inline std::unique_ptr<UringLoop> StartLoop(std::string name = "test") {
+  auto loop = UringLoop::Start(std::move(name));
+  if (!loop.ok()) {
+    ADD_FAILURE() << loop.status();
+    std::abort();
+  }
+  return *std::move(loop);
+}
+
+}  // namespace bgfs
+
+#endif  // BGFS_TESTS_GRAPH_ASYNC_TEST_LOOP_H_

@@ -1,0 +1,148 @@
+#include "graph/async/uring_loop.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <vector>
+
+#include "graph/async/sync.h"
+#include "gtest/gtest.h"
+#include "tests/graph/async/test_loop.h"
+
+namespace bgfs {
+namespace {
+
+using Log = std::vector<int64_t>;
+
+class Pipe {
+ public:
+  Pipe() { EXPECT_EQ(pipe(fds_), 0); }
+  ~Pipe() {
+    close(fds_[0]);
+    CloseWriter();
+  }
+  int reader() const { return fds_[0]; }
+  void Put() { EXPECT_EQ(write(fds_[1], "x", 1), 1); }
+  void CloseWriter() {
+    if (fds_[1] >= 0) close(fds_[1]);
+    fds_[1] = -1;
+  }
+
+ private:
+  int fds_[2] = {-1, -1};
+};
+
+Task<void> PollAndLog(int fd, Log* log) {
+  log->push_back(co_await Loop::Current()->PollIn(fd));
+}
+
+Task<void> PollAPipe(Log* log) {
+  Loop* loop = Loop::Current();
+  Pipe pipe;
+  Spawn(PollAndLog(pipe.reader(), log));
+  for (int i = 0; i < 10; ++i) co_await loop->Yield();
+  EXPECT_TRUE(log->empty());
+  pipe.Put();
+  while (log->empty()) co_await loop->Yield();
+  EXPECT_EQ(co_await loop->PollIn(pipe.reader()), POLLIN);  // still readable
+  pipe.CloseWriter();
+  EXPECT_EQ(co_await loop->PollIn(pipe.reader()), POLLIN | POLLHUP);
+  EXPECT_EQ(co_await loop->PollIn(-1), -EBADF);
+}
+
+TEST(UringLoop, PollsUntilReadable) {
+  auto loop = StartLoop();
+  Log log;
+  BlockOn(*loop, PollAPipe(&log));
+  EXPECT_EQ(log, (Log{POLLIN}));
+}
+
+// A poll whose completion others can reach.
+struct Poll {
+  int fd;
+  Completion completion;
+  bool await_ready() noexcept { return false; }
+  void await_suspend(std::coroutine_handle<> waiter) {
+    completion.waiter = waiter;
+    Loop::Current()->StartPoll(fd, &completion);
+  }
+  int64_t await_resume() noexcept { return completion.result; }
+};
+
+Task<void> AwaitPoll(Poll* poll, Log* log) { log->push_back(co_await *poll); }
+
+Task<void> CancelPolls(Log* log) {
+  Loop* loop = Loop::Current();
+  Pipe pipe;
+  for (int yields = 0; yields < 3; ++yields) {
+    Poll poll{pipe.reader(), {}};
+    Spawn(AwaitPoll(&poll, log));
+    for (int i = 0; i < yields; ++i) co_await loop->Yield();
+    loop->CancelPoll(&poll.completion);
+    const size_t count = log->size();
+    while (log->size() == count) co_await loop->Yield();
+  }
+}
+
+TEST(UringLoop, CancelledPollsSaySo) {
+  auto loop = StartLoop();
+  Log log;
+  BlockOn(*loop, CancelPolls(&log));
+  EXPECT_EQ(log, (Log{-ECANCELED, -ECANCELED, -ECANCELED}));
+}
+
+Task<void> PollWith(int fd, int* ended, InFlight::Holder holder) {
+  EXPECT_EQ(co_await Loop::Current()->PollIn(fd), POLLIN);
+  ++*ended;
+}
+
+// More entries in one turn than the submission ring holds, more completions at
+// once than the completion ring does.
+Task<void> OverfillRings(int count, int* ended) {
+  Pipe pipe;
+  InFlight running;
+  for (int i = 0; i < count; ++i) {
+    Spawn(PollWith(pipe.reader(), ended, running.Hold()));
+  }
+  pipe.Put();
+  co_await running.WaitIdle();
+}
+
+TEST(UringLoop, LosesNothingWhenItsRingsOverflow) {
+  auto loop = StartLoop();
+  int ended = 0;
+  BlockOn(*loop, OverfillRings(20000, &ended));
+  EXPECT_EQ(ended, 20000);
+}
+
+Task<void> DrawRandom(Log* log) {
+  for (int i = 0; i < 3; ++i) {
+    log->push_back(static_cast<int64_t>(Loop::Current()->Random()));
+  }
+  co_return;
+}
+
+TEST(UringLoop, RandomNumbersDiffer) {
+  Log log;
+  for (int i = 0; i < 2; ++i) {
+    auto loop = StartLoop();
+    BlockOn(*loop, DrawRandom(&log));
+  }
+  for (size_t i = 0; i < log.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) EXPECT_NE(log[i], log[j]);
+  }
+}
+
+TEST(UringLoop, StartsAndEndsOften) {
+  int ended = 0;
+  for (int i = 0; i < 200; ++i) {
+    auto loop = StartLoop();
+    if (i % 2 == 0) BlockOn(*loop, OverfillRings(1, &ended));
+  }
+  EXPECT_EQ(ended, 100);
+}
+
+}  // namespace
+}  // namespace bgfs
