@@ -1,7 +1,8 @@
 # Compiler settings, and the two functions that every folder uses:
 #   bgfs_library(NAME SRCS a.cc ... DEPS target ...)
 #   bgfs_test(NAME SRCS a_test.cc ... DEPS target ... [LABELS label ...])
-# A test without a label is `quick`; `long` ones run with scripts/test --all.
+# A test without a label is `quick`. Those labelled `long` run only with
+# scripts/test --all, those labelled `e2e` (the whole daemon) not in sanitizers.
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -46,8 +47,10 @@ function(bgfs_test name)
   if(NOT ARG_LABELS)
     set(ARG_LABELS quick)
   endif()
+  # gtest_discover_tests loses all but the first element of a list.
+  list(JOIN ARG_LABELS "," labels)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT 120)
+    PROPERTIES LABELS "${labels}" TIMEOUT 120)
 endfunction()
