@@ -55,13 +55,17 @@ class [[nodiscard]] IoResult {
   bool ok() const { return status_.ok(); }
   int error() const { return status_.error(); }
   IoStatus status() const { return status_; }
-  T& operator*() {
+  T& operator*() & {
     BGFS_CHECK(ok());
     return value_;
   }
-  const T& operator*() const {
+  const T& operator*() const& {
     BGFS_CHECK(ok());
     return value_;
+  }
+  T&& operator*() && {
+    BGFS_CHECK(ok());
+    return std::move(value_);
   }
   T* operator->() { return &**this; }
   const T* operator->() const { return &**this; }
