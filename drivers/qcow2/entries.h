@@ -52,9 +52,9 @@ inline L1Entry DecodeL1Entry(uint64_t raw, Geometry geometry) {
   entry.l2_table = HostOffset(static_cast<int64_t>(raw & kEntryOffsetMask));
   entry.copied = (raw & kEntryCopied) != 0;
   if ((raw & kL1Reserved) != 0) {
-    entry.fault = "reserved bits are set";
+    entry.fault = "its L1 entry has reserved bits set";
   } else if (!geometry.IsClusterStart(entry.l2_table)) {
-    entry.fault = "the L2 table is not aligned to a cluster";
+    entry.fault = "its L2 table is not aligned to a cluster";
   }
   return entry;
 }
@@ -72,7 +72,7 @@ inline L2Entry DecodeCompressedEntry(uint64_t raw, Geometry geometry) {
   const uint64_t descriptor = raw & (kEntryCompressed - 1);
   const uint64_t offset = descriptor & ((uint64_t{1} << offset_bits) - 1);
   if (offset >= kHostOffsetLimit) {
-    return FaultyL2Entry("a compressed cluster lies past 2^56 bytes");
+    return FaultyL2Entry("its compressed data lies past 2^56 bytes");
   }
   const auto sectors = static_cast<int64_t>(descriptor >> offset_bits) + 1;
   L2Entry entry;
@@ -89,25 +89,25 @@ inline L2Entry DecodeL2Entry(uint64_t raw, Geometry geometry, bool zero_flag) {
     return DecodeCompressedEntry(raw, geometry);
   }
   if ((raw & kL2StandardReserved) != 0) {
-    return FaultyL2Entry("reserved bits are set");
+    return FaultyL2Entry("its L2 entry has reserved bits set");
   }
   const bool zero = (raw & kEntryZero) != 0;
   if (zero && !zero_flag) {
-    return FaultyL2Entry("a zero cluster, which version 2 does not have");
+    return FaultyL2Entry("it is a zero cluster, which version 2 has not");
   }
   L2Entry entry;
   entry.copied = (raw & kEntryCopied) != 0;
   entry.host = HostOffset(static_cast<int64_t>(raw & kEntryOffsetMask));
   const bool has_host = entry.host.value() != 0;
   if (!geometry.IsClusterStart(entry.host)) {
-    return FaultyL2Entry("the offset is not aligned to a cluster");
+    return FaultyL2Entry("its data is not aligned to a cluster");
   }
   if (zero) {
     entry.kind = has_host ? ClusterKind::kZeroAllocated : ClusterKind::kZero;
   } else if (has_host) {
     entry.kind = ClusterKind::kStandard;
   } else if (entry.copied) {
-    return FaultyL2Entry("marked as allocated, but without an offset");
+    return FaultyL2Entry("its L2 entry is marked as used, without an offset");
   }
   return entry;
 }

@@ -1,0 +1,188 @@
+#include "drivers/qcow2/qcow2.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "drivers/qcow2/slots.h"
+#include "graph/async/buffer.h"
+#include "graph/async/check.h"
+
+namespace bgfs::qcow2 {
+namespace {
+
+// Of one request's extents, so many are read at the same time.
+constexpr int64_t kExtentsAtOnce = 16;
+// A status covers at most so many compressed clusters: they are found one by
+// one, and others wait for the loop.
+constexpr int kCompressedPerStatus = 4096;
+
+absl::Span<const uint8_t> BytesOf(const AlignedBuffer& buffer) {
+  return {reinterpret_cast<const uint8_t*>(buffer.data()),
+          static_cast<size_t>(buffer.size())};
+}
+
+// The first `bytes` of the file, or fewer if it is shorter.
+Task<IoResult<AlignedBuffer>> ReadStart(Child& file, int64_t bytes) {
+  bytes = std::min(bytes, file.size());
+  if (bytes <= 0) co_return AlignedBuffer();
+  AlignedBuffer buffer = AlignedBuffer::Allocate(bytes);
+  if (!buffer) co_return IoError(ENOMEM);
+  BGFS_CO_TRY(co_await file.Read(nullptr, 0, buffer.view()));
+  co_return std::move(buffer);
+}
+
+}  // namespace
+
+Task<absl::StatusOr<Header>> ReadHeader(Child& file) {
+  IoResult<AlignedBuffer> start =
+      co_await ReadStart(file, kVersion2HeaderBytes);
+  if (!start.ok()) co_return start.status().ToStatus("reading the header");
+  const absl::StatusOr<int64_t> wanted = FirstClusterBytes(BytesOf(*start));
+  if (!wanted.ok()) co_return wanted.status();
+  start = co_await ReadStart(file, *wanted);
+  if (!start.ok()) co_return start.status().ToStatus("reading the header");
+  co_return ParseHeader(BytesOf(*start), file.size());
+}
+
+Qcow2::Qcow2(Header header, Options options)
+    : header_(std::move(header)), options_(std::move(options)) {}
+
+Task<absl::Status> Qcow2::Open() {
+  if (!node().read_only()) {
+    co_return absl::UnimplementedError(
+        "qcow2 images can only be read in this version; open it read-only");
+  }
+  file_ = node().child("file");
+  BGFS_CHECK(file_ != nullptr);
+  mapping_ = std::make_unique<Mapping>(header_, file_, options_.l2_cache_bytes,
+                                       std::move(options_.report));
+  cluster_cache_ = std::make_unique<ClusterCache>(
+      file_, mapping_.get(), header_.geometry, header_.compression);
+  const IoStatus loaded = co_await mapping_->Load();
+  if (!loaded.ok()) co_return loaded.ToStatus("reading the L1 table");
+  node().SetSize(header_.size_bytes);
+  node().RefreshLimits();
+  co_return absl::OkStatus();
+}
+
+Task<IoStatus> Qcow2::Read(Request& request, int64_t offset, IoView data) {
+  const IoResult<Extent> first =
+      co_await mapping_->Lookup(request, GuestOffset(offset), data.size());
+  if (!first.ok()) co_return first.status();
+  if (first->bytes == data.size()) {
+    co_return co_await ReadExtent(request, *first, data);
+  }
+  co_return co_await ReadExtents(request, *first, data);
+}
+
+// Reads them side by side, each as soon as it has been found.
+Task<IoStatus> Qcow2::ReadExtents(Request& request, Extent first, IoView data) {
+  Pieces pieces(kExtentsAtOnce);
+  IoResult<Extent> extent = first;
+  int64_t done = 0;
+  while (!pieces.failed()) {
+    const int64_t bytes = extent->bytes;
+    co_await pieces.Add(ReadExtent(request, *extent, data.Slice(done, bytes)));
+    done += bytes;
+    if (done == data.size()) break;
+    extent = co_await mapping_->Lookup(request, extent->start + bytes,
+                                       data.size() - done);
+    if (!extent.ok()) break;
+  }
+  BGFS_CO_TRY(co_await pieces.Join());
+  co_return extent.status();
+}
+
+Task<IoStatus> Qcow2::ReadExtent(Request& request, Extent extent, IoView data) {
+  switch (extent.kind) {
+    case ClusterKind::kUnallocated:
+      if (Child* backing = node().backing(); backing != nullptr) {
+        co_return co_await backing->Read(&request, extent.start.value(), data);
+      }
+      data.Zero();
+      co_return IoStatus();
+    case ClusterKind::kStandard:
+      co_return co_await file_->Read(&request, extent.host.value(), data);
+    case ClusterKind::kCompressed:
+      co_return co_await cluster_cache_->Read(request, extent, data);
+    default:
+      data.Zero();
+      co_return IoStatus();
+  }
+}
+
+BlockStatus Qcow2::StatusOf(const Extent& extent) const {
+  BlockStatus status;
+  status.bytes = extent.bytes;
+  switch (extent.kind) {
+    case ClusterKind::kUnallocated:
+      status.flags = node().backing() == nullptr ? BlockStatus::kZero : 0;
+      break;
+    case ClusterKind::kStandard:
+      status.flags =
+          BlockStatus::kData | BlockStatus::kAllocated | BlockStatus::kRaw;
+      status.file = &file_->node();
+      status.file_offset = extent.host.value();
+      break;
+    case ClusterKind::kCompressed:
+      status.flags = BlockStatus::kData | BlockStatus::kAllocated;
+      break;
+    default:
+      status.flags = BlockStatus::kZero | BlockStatus::kAllocated;
+      break;
+  }
+  return status;
+}
+
+// Data clusters may be holes of the file (a preallocated image).
+Task<IoResult<BlockStatus>> Qcow2::Refine(Request& request,
+                                          BlockStatus status) {
+  const IoResult<BlockStatus> below = co_await file_->Status(
+      &request, status.file_offset, status.bytes, /*precise=*/true);
+  if (!below.ok()) co_return below;
+  status.bytes = std::min(status.bytes, below->bytes);
+  if ((below->flags & BlockStatus::kZero) != 0) {
+    status.flags &= ~BlockStatus::kData;
+    status.flags |= BlockStatus::kZero;
+  }
+  co_return status;
+}
+
+Task<IoResult<BlockStatus>> Qcow2::Status(Request& request, int64_t offset,
+                                          int64_t bytes, bool precise) {
+  IoResult<Extent> extent =
+      co_await mapping_->Lookup(request, GuestOffset(offset), bytes);
+  if (!extent.ok()) co_return extent.status();
+  BlockStatus status = StatusOf(*extent);
+  for (int i = 1; i < kCompressedPerStatus && status.bytes < bytes; ++i) {
+    if (!extent.ok() || extent->kind != ClusterKind::kCompressed) break;
+    extent = co_await mapping_->Lookup(
+        request, GuestOffset(offset + status.bytes), bytes - status.bytes);
+    if (extent.ok() && extent->kind == ClusterKind::kCompressed) {
+      status.bytes += extent->bytes;
+    }
+  }
+  if (precise && (status.flags & BlockStatus::kRaw) != 0) {
+    co_return co_await Refine(request, status);
+  }
+  co_return status;
+}
+
+Task<IoResult<int64_t>> Qcow2::AllocatedBytes() {
+  return file_->node().driver().AllocatedBytes();
+}
+
+void Qcow2::RefreshLimits(Limits* limits) {
+  const int64_t cluster_size = header_.geometry.cluster_size();
+  limits->opt_transfer = cluster_size;
+  limits->pdiscard_alignment = cluster_size;
+  limits->pwrite_zeroes_alignment = cluster_size;
+}
+
+Task<void> Qcow2::Close() {
+  cluster_cache_.reset();
+  mapping_.reset();
+  co_return;
+}
+
+}  // namespace bgfs::qcow2

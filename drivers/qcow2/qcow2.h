@@ -1,0 +1,78 @@
+// The qcow2 driver. Opening goes in this order, bottom-up like everything in a
+// graph:
+//
+//   header = co_await ReadHeader(file)      through any edge to the image file
+//   open what header.backing_name says, or what was configured, or nothing
+//   driver = make_unique<Qcow2>(header, options)
+//   add the node, attach "file", and "backing" if there is one
+//   co_await driver->Open()
+//
+// This version reads. Files of the folder, bottom-up: types, format, header
+// and entries say what is on the disk; l2_cache and mapping find where guest
+// data is; compression and cluster_cache undo compression; qcow2 joins them.
+
+#ifndef BGFS_DRIVERS_QCOW2_QCOW2_H_
+#define BGFS_DRIVERS_QCOW2_QCOW2_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "drivers/qcow2/cluster_cache.h"
+#include "drivers/qcow2/header.h"
+#include "drivers/qcow2/mapping.h"
+#include "graph/driver.h"
+#include "graph/node.h"
+
+namespace bgfs::qcow2 {
+
+// Reads and checks the header of the image in `file`, at home. Errors are one
+// phrase, without the file's name: InvalidArgument and Unimplemented as
+// ParseHeader's, or what reading met.
+Task<absl::StatusOr<Header>> ReadHeader(Child& file);
+
+struct Options {
+  // The most memory for cached L2 tables (`l2_cache_size`).
+  int64_t l2_cache_bytes = int64_t{32} << 20;
+  // Told, in one line, of damage that a read met. May be empty.
+  Mapping::Report report;
+};
+
+class Qcow2 final : public Driver {
+ public:
+  Qcow2(Header header, Options options);
+
+  // With its children attached, before any other request: reads what lookups
+  // need and sets the node's size. Fails for a node that is not read_only.
+  Task<absl::Status> Open();
+
+  const Header& header() const { return header_; }
+
+  absl::string_view format_name() const override { return "qcow2"; }
+  Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
+  Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
+                                     int64_t bytes, bool precise) override;
+  Task<IoResult<int64_t>> AllocatedBytes() override;
+  void RefreshLimits(Limits* limits) override;
+  Task<void> Close() override;
+
+ private:
+  Task<IoStatus> ReadExtent(Request& request, Extent extent, IoView data);
+  Task<IoStatus> ReadExtents(Request& request, Extent first, IoView data);
+  BlockStatus StatusOf(const Extent& extent) const;
+  Task<IoResult<BlockStatus>> Refine(Request& request, BlockStatus status);
+
+  const Header header_;
+  Options options_;
+  Child* file_ = nullptr;
+  std::unique_ptr<Mapping> mapping_;
+  std::unique_ptr<ClusterCache> cluster_cache_;
+};
+
+}  // namespace bgfs::qcow2
+
+#endif  // BGFS_DRIVERS_QCOW2_QCOW2_H_
