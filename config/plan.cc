@@ -1,0 +1,123 @@
+#include "config/plan.h"
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "config/flat.h"
+#include "config/path.h"
+#include "config/size.h"
+#include "config/validate.h"
+#include "graph/async/check.h"
+
+namespace bgfs::config {
+namespace {
+
+using proto::Node;
+
+void ToBytes(std::string* size) { *size = absl::StrCat(*ParseSize(*size)); }
+
+void NormaliseSizes(Node* node) {
+  if (node->has_raw()) {
+    proto::Raw* raw = node->mutable_raw();
+    if (raw->has_offset()) ToBytes(raw->mutable_offset());
+    if (raw->has_size()) ToBytes(raw->mutable_size());
+  } else if (node->has_qcow2() && node->qcow2().has_l2_cache_size()) {
+    ToBytes(node->mutable_qcow2()->mutable_l2_cache_size());
+  } else if (node->has_null() && node->null().has_size()) {
+    ToBytes(node->mutable_null()->mutable_size());
+  } else if (node->has_memory()) {
+    ToBytes(node->mutable_memory()->mutable_size());
+  }
+}
+
+void LinkChild(Role role, const std::string& name, Node* node) {
+  if (role == Role::kBacking) {
+    node->mutable_qcow2()->set_backing(name);
+  } else if (node->has_qcow2()) {
+    node->mutable_qcow2()->set_file_node(name);
+  } else {
+    node->mutable_raw()->set_file_node(name);
+  }
+}
+
+// The number of the part that each node belongs to.
+struct Parts {
+  std::vector<int> of_node;
+  int count = 0;
+};
+
+Parts FindParts(const FlatGraph& graph) {
+  const size_t size = graph.nodes.size();
+  std::vector<std::vector<int>> neighbours(size);
+  for (size_t i = 0; i < size; ++i) {
+    for (const FlatChild& child : graph.nodes[i].children) {
+      neighbours[i].push_back(child.target);
+      neighbours[child.target].push_back(static_cast<int>(i));
+    }
+  }
+  Parts parts;
+  parts.of_node.assign(size, kNone);
+  for (size_t i = 0; i < size; ++i) {
+    if (parts.of_node[i] != kNone) continue;
+    const int part = parts.count++;
+    parts.of_node[i] = part;
+    std::vector<int> pending = {static_cast<int>(i)};
+    while (!pending.empty()) {
+      const int node = pending.back();
+      pending.pop_back();
+      for (const int neighbour : neighbours[node]) {
+        if (parts.of_node[neighbour] != kNone) continue;
+        parts.of_node[neighbour] = part;
+        pending.push_back(neighbour);
+      }
+    }
+  }
+  return parts;
+}
+
+proto::Export CompleteExport(const Source& source, int index) {
+  proto::Export item = source.config.exports(index);
+  proto::Fuse* fuse = item.mutable_fuse();
+  if (!fuse->has_mode()) fuse->set_mode(item.writable() ? 0600 : 0400);
+  if (fuse->has_mountpoint()) {
+    fuse->set_mountpoint(Resolve(source.folder, fuse->mountpoint()));
+  }
+  return item;
+}
+
+}  // namespace
+
+Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
+  BGFS_CHECK(Validate(source).empty());
+  FlatGraph graph = Flatten(source);
+  const std::vector<bool> written =
+      OpenedForWriting(graph, Writers(graph, source.config));
+  const Parts parts = FindParts(graph);
+  Plan plan;
+  plan.parts = parts.count;
+  for (const int index : ChildrenFirst(graph).nodes) {
+    const FlatNode& flat = graph.nodes[index];
+    Node node = flat.node;
+    if (!node.has_node_name()) node.set_node_name(new_name());
+    node.set_read_only(!written[index]);
+    NormaliseSizes(&node);
+    for (const FlatChild& child : flat.children) {
+      LinkChild(child.role, graph.nodes[child.target].node.node_name(), &node);
+    }
+    graph.nodes[index].node = node;
+    plan.steps.push_back(OpenNode{parts.of_node[index], std::move(node)});
+  }
+  for (int i = 0; i < source.config.exports_size(); ++i) {
+    const int node = graph.by_name.at(source.config.exports(i).node());
+    plan.steps.push_back(
+        AddExport{parts.of_node[node], CompleteExport(source, i)});
+  }
+  plan.implicit_files = source.config.implicit_files();
+  for (const std::string& folder : source.config.allow_implicit()) {
+    plan.allow_implicit.push_back(Resolve(source.folder, folder));
+  }
+  return plan;
+}
+
+}  // namespace bgfs::config

@@ -1,0 +1,58 @@
+// From a configuration to the steps that bring it about.
+//
+// A plan is the difference between the live graph and the wanted one. The live
+// graph is empty so far, so every step opens or adds something.
+#ifndef BGFS_CONFIG_PLAN_H_
+#define BGFS_CONFIG_PLAN_H_
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "config/source.h"
+#include "proto/bgfs.pb.h"
+
+namespace bgfs::config {
+
+// Nodes that edges connect, in whatever direction, are one part, and so are
+// their exports: it has one home loop. Parts are numbered from 0 and know
+// nothing of each other.
+
+// Opens one node. Its message is complete: it has a node_name and a read_only;
+// its children are names (file_node, backing) of nodes that earlier steps
+// opened; cache and force_share are as inherited; file names are absolute;
+// sizes are decimal numbers of bytes. A qcow2 without `backing` opens the chain
+// that its header names.
+struct OpenNode {
+  int part = 0;
+  proto::Node node;
+};
+
+// Adds one export of a node that is open. The mode is set, a mountpoint is
+// absolute.
+struct AddExport {
+  int part = 0;
+  proto::Export item;
+};
+
+using Step = std::variant<OpenNode, AddExport>;
+
+struct Plan {
+  // To be done in this order; what a failing step leaves is undone backwards.
+  std::vector<Step> steps;
+  int parts = 0;
+
+  // Where names in image headers may lead; folders are absolute.
+  proto::ImplicitFiles::Policy implicit_files = proto::ImplicitFiles::SAME_DIR;
+  std::vector<std::string> allow_implicit;
+};
+
+// `source` is one in which Validate found nothing; anything else is a bug and
+// aborts. `new_name` gives the next generated node name ("#block123"), one that
+// no node has. Pure.
+Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name);
+
+}  // namespace bgfs::config
+
+#endif  // BGFS_CONFIG_PLAN_H_
