@@ -1,0 +1,117 @@
+// The file driver: a regular file or a block device of the host.
+//
+// Buffered, the file takes any offset and length. With `direct` (O_DIRECT) it
+// takes whole blocks only, but the node keeps its exact size all the same: the
+// last partial block goes through a second, buffered descriptor.
+//
+//   | block | block | block | block | par|
+//   0        direct               ^ tail ^ size        page:  ^-------^
+//
+// The kernel keeps both descriptors coherent as long as they do not work on
+// one page at the same time (a buffered write could bring back what a direct
+// write just replaced). So a request that touches the partial block, or moves
+// it, claims the whole page around it as its change window.
+//
+// A flush that failed is never made good: the kernel has dropped the dirty
+// pages, and a second fsync would say that all is well. Every later flush
+// fails, until the file is reopened.
+
+#ifndef BGFS_DRIVERS_FILE_H_
+#define BGFS_DRIVERS_FILE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "drivers/image_lock.h"
+#include "drivers/open_context.h"
+#include "graph/async/file.h"
+#include "graph/driver.h"
+#include "graph/node.h"
+#include "proto/bgfs.pb.h"
+
+namespace bgfs {
+
+class FileDriver final : public Driver {
+ public:
+  struct Options {
+    std::string filename;
+    bool direct = false;  // O_DIRECT
+    proto::Locking::Mode locking = proto::Locking::AUTO;
+    bool force_share = false;  // no locks; for a read-only node
+    WarningSink warn;
+  };
+
+  explicit FileDriver(Options options) : options_(std::move(options)) {}
+
+  // Once the node has been added, before any request: opens the file, for
+  // writing unless the node is read-only. The message names the file.
+  Task<absl::Status> Open();
+
+  // Why a file could not be opened, and what to do.
+  static absl::Status CannotOpen(absl::string_view filename, bool writing,
+                                 IoStatus status);
+
+  const std::string& filename() const { return options_.filename; }
+  // Which file it is; of an open one.
+  uint64_t device() const { return device_; }
+  uint64_t inode() const { return inode_; }
+
+  absl::string_view format_name() const override { return "file"; }
+  // Bytes that the file no longer has, because something cut it short, read as
+  // zeros (as QEMU's do).
+  Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
+  Task<IoStatus> Write(Request& request, int64_t offset, IoView data) override;
+  Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,
+                      RequestFlags flags) override;
+  Task<IoStatus> Discard(Request& request, int64_t offset,
+                         int64_t bytes) override;
+  Task<IoStatus> Reserve(Request& request, int64_t offset,
+                         int64_t bytes) override;
+  Task<IoStatus> Truncate(Request& request, int64_t size_bytes,
+                          Preallocation preallocation) override;
+  Task<IoStatus> FlushToDisk() override;
+  Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
+                                     int64_t bytes, bool precise) override;
+  Task<IoResult<Range>> ChangeWindow(const Request& request) override;
+  Task<IoResult<int64_t>> AllocatedBytes() override;
+  void RefreshLimits(Limits* limits) override;
+  absl::Status PreparePermissions(const PermissionSet& users) override;
+  void CommitPermissions() override;
+  void AbortPermissions() override;
+  Task<void> Close() override;
+
+ private:
+  Task<absl::Status> OpenFiles();
+
+  static Task<IoStatus> ReadFrom(File& file, int64_t offset, IoView data);
+  // Whole blocks of `alignment` at a time.
+  static Task<IoStatus> WriteTo(File& file, int64_t offset, IoView data,
+                                int64_t alignment);
+  // fallocate(2). ENOTSUP, and `*supported` false for ever, where the file
+  // system has none.
+  Task<IoStatus> Allocate(int mode, int64_t offset, int64_t bytes,
+                          bool* supported);
+  Task<IoStatus> SetFileSize(int64_t size_bytes);
+  Task<IoStatus> Preallocate(int64_t from, int64_t to, Preallocation how);
+
+  const Options options_;
+  std::unique_ptr<File> file_;
+  std::unique_ptr<File> buffered_;  // with `direct`
+  std::unique_ptr<ImageLock> lock_;
+  bool block_device_ = false;
+  int64_t alignment_ = 1;  // of offset and length
+  int64_t memory_alignment_ = 1;
+  int64_t optimal_io_ = 4096;
+  uint64_t device_ = 0;
+  uint64_t inode_ = 0;
+  bool can_punch_ = true;
+  bool can_zero_range_ = true;
+  bool can_reserve_ = true;
+  bool flush_failed_ = false;
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_DRIVERS_FILE_H_

@@ -1,0 +1,31 @@
+// What opening a node needs to know besides the node's own message, and where
+// it tells people what is not an error.
+
+#ifndef BGFS_DRIVERS_OPEN_CONTEXT_H_
+#define BGFS_DRIVERS_OPEN_CONTEXT_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "proto/bgfs.pb.h"
+
+namespace bgfs {
+
+// Takes one line, without a newline. Called on the graph's home loop, while a
+// node is opened and as long as it is open; must not wait. May be empty.
+using WarningSink = std::function<void(absl::string_view)>;
+
+struct OpenContext {
+  // Where a name found in an image's header may lead.
+  proto::ImplicitFiles::Policy implicit_files = proto::ImplicitFiles::SAME_DIR;
+  // Folders (and everything below them) where it may lead besides.
+  std::vector<std::string> allow_implicit;
+  // Drivers keep a copy.
+  WarningSink warn;
+};
+
+}  // namespace bgfs
+
+#endif  // BGFS_DRIVERS_OPEN_CONTEXT_H_
