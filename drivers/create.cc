@@ -1,0 +1,193 @@
+#include "drivers/create.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "drivers/file.h"
+#include "drivers/memory.h"
+#include "drivers/null.h"
+#include "drivers/opener.h"
+#include "drivers/quote.h"
+#include "drivers/raw.h"
+#include "graph/async/check.h"
+
+namespace bgfs {
+namespace {
+
+constexpr int64_t kDefaultNullBytes = int64_t{1} << 30;
+
+}  // namespace
+
+Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
+                                     const OpenContext& context) {
+  BGFS_CHECK(graph.home().IsCurrent());
+  Opener opener(graph, context);
+  absl::StatusOr<Node*> node = co_await opener.Open(spec);
+  if (!node.ok()) co_await opener.Undo();
+  co_return node;
+}
+
+// --- The switch --------------------------------------------------------------
+
+Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
+  switch (spec.driver_case()) {
+    case proto::Node::kFile:
+      co_return co_await OpenFile(spec);
+    case proto::Node::kRaw:
+      co_return co_await OpenRaw(spec);
+    case proto::Node::kQcow2:
+      co_return co_await OpenQcow2(spec);
+    case proto::Node::kNull:
+      co_return co_await OpenNull(spec);
+    case proto::Node::kMemory:
+      co_return co_await OpenMemory(spec);
+    case proto::Node::DRIVER_NOT_SET:
+      break;
+  }
+  co_return absl::InvalidArgumentError(
+      "the node has no driver; give it one, such as raw { ... }");
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenFile(const proto::Node& spec) {
+  FileDriver::Options options;
+  options.filename = spec.file().filename();
+  options.direct = spec.cache().direct();
+  options.locking = spec.file().locking();
+  options.force_share = spec.force_share();
+  options.warn = context_.warn;
+  co_return co_await Add(spec, std::make_unique<FileDriver>(std::move(options)),
+                         {});
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenRaw(const proto::Node& spec) {
+  RawDriver::Options options;
+  if (spec.raw().has_offset()) {
+    const auto offset = ParseBytes("offset", spec.raw().offset());
+    if (!offset.ok()) co_return offset.status();
+    options.offset = *offset;
+  }
+  if (spec.raw().has_size()) {
+    const auto size = ParseBytes("size", spec.raw().size());
+    if (!size.ok()) co_return size.status();
+    options.size = *size;
+  }
+  const auto file = co_await OpenFileChild(spec, spec.raw());
+  if (!file.ok()) co_return file;
+  std::vector<Edge> edges = {{"file", ChildRole::kFilter, *file}};
+  co_return co_await Add(spec, std::make_unique<RawDriver>(options),
+                         std::move(edges));
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenNull(const proto::Node& spec) {
+  int64_t bytes = kDefaultNullBytes;
+  if (spec.null().has_size()) {
+    const auto size = ParseBytes("size", spec.null().size());
+    if (!size.ok()) co_return size.status();
+    bytes = *size;
+  }
+  co_return co_await Add(spec, std::make_unique<NullDriver>(bytes), {});
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenMemory(const proto::Node& spec) {
+  const auto size = ParseBytes("size", spec.memory().size());
+  if (!size.ok()) co_return size.status();
+  co_return co_await Add(spec, std::make_unique<MemoryDriver>(*size), {});
+}
+
+// --- What they share ---------------------------------------------------------
+
+Task<absl::StatusOr<Node*>> Opener::Open(proto::Node spec) {
+  if (!spec.has_read_only()) spec.set_read_only(true);
+  if (spec.file().has_cache()) {
+    spec.mutable_cache()->MergeFrom(spec.file().cache());
+  }
+  absl::StatusOr<Node*> node = co_await OpenDriver(spec);
+  if (node.ok() || !spec.has_node_name() ||
+      absl::StartsWith(spec.node_name(), "#") ||
+      absl::StartsWith(node.status().message(), "node \"")) {
+    co_return node;
+  }
+  co_return Prefix(absl::StrCat("node ", Quote(spec.node_name())),
+                   node.status());
+}
+
+absl::StatusOr<Node*> Opener::Find(absl::string_view name) const {
+  Node* const node = graph_.FindNode(name);
+  if (node != nullptr) return node;
+  return absl::NotFoundError(
+      absl::StrCat("node ", Quote(name),
+                   " is not open; define it before what stands on it"));
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenInlineFile(const proto::Node& parent,
+                                                   const proto::File& file) {
+  proto::Node spec;
+  *spec.mutable_file() = file;
+  *spec.mutable_cache() = file.cache();
+  Inherit(parent, &spec);
+  co_return co_await Open(std::move(spec));
+}
+
+absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
+                                      std::unique_ptr<Driver> driver,
+                                      std::vector<Edge> edges) {
+  if (spec.node_name().size() > Node::kMaxNameBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name ", Quote(spec.node_name()), " is longer than ",
+                     Node::kMaxNameBytes, " bytes; shorten it"));
+  }
+  if (graph_.FindNode(spec.node_name()) != nullptr) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("there is a node ", Quote(spec.node_name()),
+                     " already; choose another name"));
+  }
+  NodeOptions options;
+  options.name = spec.node_name();
+  options.read_only = spec.read_only();
+  options.unmap = spec.discard() == proto::Discard::UNMAP;
+  options.no_flush = spec.cache().no_flush();
+  Node* const node = graph_.AddNode(std::move(options), std::move(driver));
+  added_.push_back(node);
+  for (Edge& edge : edges) {
+    const auto attached =
+        node->AttachChild(std::move(edge.name), edge.role, edge.node);
+    if (!attached.ok()) return attached.status();
+  }
+  return node;
+}
+
+Task<void> Opener::Undo() {
+  while (!added_.empty()) {
+    Node* const node = added_.back();
+    added_.pop_back();
+    co_await node->in_flight().WaitIdle();
+    co_await node->driver().Close();
+    graph_.RemoveNode(node);
+  }
+}
+
+void Inherit(const proto::Node& parent, proto::Node* child) {
+  if (!child->has_read_only()) child->set_read_only(parent.read_only());
+  if (!child->has_discard()) child->set_discard(proto::Discard::UNMAP);
+  if (!child->has_force_share()) child->set_force_share(parent.force_share());
+  proto::Cache cache = parent.cache();
+  cache.MergeFrom(child->cache());
+  *child->mutable_cache() = cache;
+}
+
+absl::StatusOr<int64_t> ParseBytes(absl::string_view field,
+                                   absl::string_view text) {
+  int64_t bytes = 0;
+  if (!absl::SimpleAtoi(text, &bytes) || bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        field, " ", Quote(text), " is not a number of bytes; give one"));
+  }
+  return bytes;
+}
+
+absl::Status Prefix(absl::string_view context, const absl::Status& status) {
+  return absl::Status(status.code(),
+                      absl::StrCat(context, ": ", status.message()));
+}
+
+}  // namespace bgfs

@@ -1,0 +1,29 @@
+// Opening nodes: from a message of the configuration to a node in the graph.
+// This is the one place that knows all drivers.
+
+#ifndef BGFS_DRIVERS_CREATE_H_
+#define BGFS_DRIVERS_CREATE_H_
+
+#include "absl/status/statusor.h"
+#include "drivers/open_context.h"
+#include "graph/graph.h"
+#include "proto/bgfs.pb.h"
+
+namespace bgfs {
+
+// So many images may stand on each other by what their headers name.
+inline constexpr int kMaxChainDepth = 1024;
+
+// Opens `spec`, its inline children and, for a qcow2 without a backing, the
+// chain that its header names; children that are named must be in the graph.
+// At the graph's home. Sizes are plain numbers of bytes; a node that does not
+// say whether it is read_only is; file names are used as they stand.
+//
+// When it fails nothing is left: what it opened is closed and taken back. The
+// message is one line: which file or node, what, and what to do.
+Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
+                                     const OpenContext& context);
+
+}  // namespace bgfs
+
+#endif  // BGFS_DRIVERS_CREATE_H_

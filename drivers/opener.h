@@ -1,0 +1,100 @@
+// Opener: one call of OpenNode(). It keeps what was added, so that a failure
+// can take it back. create.cc has the switch over the drivers, chain.cc the
+// images that stand on others. For drivers/ only.
+
+#ifndef BGFS_DRIVERS_OPENER_H_
+#define BGFS_DRIVERS_OPENER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "drivers/open_context.h"
+#include "graph/graph.h"
+#include "proto/bgfs.pb.h"
+
+namespace bgfs {
+
+class Opener {
+ public:
+  // Both outlive it.
+  Opener(Graph& graph, const OpenContext& context)
+      : graph_(graph), context_(context) {}
+  Opener(const Opener&) = delete;
+  Opener& operator=(const Opener&) = delete;
+
+  struct Edge {
+    std::string name;
+    ChildRole role;
+    Node* node;
+  };
+
+  Graph& graph() { return graph_; }
+  const OpenContext& context() const { return context_; }
+
+  // Opens a node with everything inline below it. Whatever the result, what was
+  // added is kept until Undo().
+  Task<absl::StatusOr<Node*>> Open(proto::Node spec);
+  // Finds a node that is open already.
+  absl::StatusOr<Node*> Find(absl::string_view name) const;
+  // The child `file` or `file_node` of a driver's message.
+  template <typename Message>
+  Task<absl::StatusOr<Node*>> OpenFileChild(const proto::Node& parent,
+                                            const Message& message) {
+    if (message.has_file_node()) co_return Find(message.file_node());
+    co_return co_await OpenInlineFile(parent, message.file());
+  }
+
+  // Adds a node and its edges, then opens its driver.
+  template <typename DriverType>
+  Task<absl::StatusOr<Node*>> Add(const proto::Node& spec,
+                                  std::unique_ptr<DriverType> driver,
+                                  std::vector<Edge> edges) {
+    DriverType* const added = driver.get();
+    const absl::StatusOr<Node*> node =
+        AddNode(spec, std::move(driver), std::move(edges));
+    if (!node.ok()) co_return node;
+    if (absl::Status opened = co_await added->Open(); !opened.ok()) {
+      co_return opened;
+    }
+    co_return node;
+  }
+
+  // Closes and takes back all that was added.
+  Task<void> Undo();
+
+ private:
+  Task<absl::StatusOr<Node*>> OpenDriver(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenFile(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenRaw(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenQcow2(const proto::Node& spec);  // chain.cc
+  Task<absl::StatusOr<Node*>> OpenNull(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenMemory(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,
+                                             const proto::File& file);
+  absl::StatusOr<Node*> AddNode(const proto::Node& spec,
+                                std::unique_ptr<Driver> driver,
+                                std::vector<Edge> edges);
+
+  Graph& graph_;
+  const OpenContext& context_;
+  std::vector<Node*> added_;
+};
+
+// `child` is written inline in `parent`: what it does not say it inherits.
+void Inherit(const proto::Node& parent, proto::Node* child);
+
+// A size or an offset of a message; `field` is its name.
+absl::StatusOr<int64_t> ParseBytes(absl::string_view field,
+                                   absl::string_view text);
+
+// The status with `context` and a colon before its message.
+absl::Status Prefix(absl::string_view context, const absl::Status& status);
+
+}  // namespace bgfs
+
+#endif  // BGFS_DRIVERS_OPENER_H_
