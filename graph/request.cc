@@ -83,13 +83,19 @@ Request* Request::FindBlocker() {
   return blocker;
 }
 
+bool Request::ConflictsWith(const Request& other) const {
+  return (serialising_ || other.serialising_) && claim_.Overlaps(other.claim_);
+}
+
 Task<void> Request::WaitFor(Request* blocker) {
+  // Any ancestor in the way, not only `blocker`: what it waits for first may be
+  // one that waits for the ancestor in turn.
   for (const Request* ancestor = parent_; ancestor != nullptr;
        ancestor = ancestor->parent_) {
-    if (ancestor != blocker) continue;
+    if (&ancestor->node_ != &node_ || !ConflictsWith(*ancestor)) continue;
     std::fprintf(stderr, "bgfs: bug: a request waits for its own ancestor\n");
     Print("request", *this);
-    Print("ancestor", *blocker);
+    Print("ancestor", *ancestor);
     std::abort();
   }
   co_await blocker->waiters_.Wait();

@@ -61,8 +61,8 @@ class Request {
   void Claim(Range window);
   // The latest request that this one has to wait for, or null.
   Request* FindBlocker();
-  // Sleeps until `blocker` has ended. It must not be an ancestor: that is a bug
-  // which aborts in every build, both printed.
+  // Sleeps until `blocker` has ended. No ancestor of this one may be in its
+  // way: that is a bug which aborts in every build, both printed.
   Task<void> WaitFor(Request* blocker);
   // From now on nothing conflicting runs until this one has ended.
   void Run();
@@ -76,6 +76,7 @@ class Request {
   friend class RequestTracker;
   friend class RequestTree;
 
+  bool ConflictsWith(const Request& other) const;
   // What makes it a blocker of a later one: running ones block whoever comes.
   int64_t blocking_order() const { return running_ ? -1 : order_; }
 
