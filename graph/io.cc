@@ -209,9 +209,9 @@ Task<IoStatus> NodeIo::Admit(const Child& edge, Request& request) {
       request.BeginAsking();
       IoResult<Range> window =
           co_await request.node().driver_->ChangeWindow(request);
-      const bool stale = request.EndAsking();
+      const bool stale = request.EndAsking(
+          window.ok() ? window->AlignedTo(alignment) : Range{});
       if (!window.ok()) co_return window.status();
-      if (!window->empty()) request.Claim(window->AlignedTo(alignment));
       if (stale) continue;
     }
     Request* blocker = request.FindBlocker();

@@ -114,18 +114,27 @@ void Request::Run() {
 
 void Request::BeginAsking() {
   asking_ = true;
-  stale_ = false;
+  stale_ = outdated_ = false;
   RequestTracker& tracker = node_.requests();
+  previous_asking_ = nullptr;
   next_asking_ = tracker.asking_;
+  if (next_asking_ != nullptr) next_asking_->previous_asking_ = this;
   tracker.asking_ = this;
 }
 
-bool Request::EndAsking() {
-  Request** link = &node_.requests().asking_;
-  while (*link != this) link = &(*link)->next_asking_;
-  *link = next_asking_;
+bool Request::EndAsking(Range window) {
+  (previous_asking_ != nullptr ? previous_asking_->next_asking_
+                               : node_.requests().asking_) = next_asking_;
+  if (next_asking_ != nullptr) {
+    next_asking_->previous_asking_ = previous_asking_;
+  }
   asking_ = false;
-  return stale_;
+  if (window.empty()) return stale_;
+  const Range asked_with = claim_;
+  Claim(window);
+  // What ended may have lain in the part of the window that is new.
+  const bool wider = !asked_with.Contains(claim_);
+  return stale_ || (wider && outdated_);
 }
 
 // --- RequestTree -----------------------------------------------------------
@@ -266,7 +275,7 @@ void RequestTracker::Remove(Request* request) {
     Unlink(request);
   }
   if (request->serialising_) --serialising_count_;
-  if (asking_ != nullptr) MarkStale(*request);
+  if (request->serialising_) MarkStale(*request);
 }
 
 void RequestTracker::MakeSerialising(Request* request, Range claim) {
@@ -314,13 +323,12 @@ void RequestTracker::Unlink(Request* request) {
   if (request->next_ != nullptr) request->next_->previous_ = request->previous_;
 }
 
+// Only a serialising request changes what the answer depends on.
 void RequestTracker::MarkStale(const Request& ended) {
   for (Request* asking = asking_; asking != nullptr;
        asking = asking->next_asking_) {
-    if ((asking->serialising_ || ended.serialising_) &&
-        asking->claim_.Overlaps(ended.claim_)) {
-      asking->stale_ = true;
-    }
+    asking->outdated_ = true;
+    if (asking->ConflictsWith(ended)) asking->stale_ = true;
   }
 }
 

@@ -67,10 +67,11 @@ class Request {
   // From now on nothing conflicting runs until this one has ended.
   void Run();
 
-  // Around asking for the change window, which may take I/O: whether the
-  // answer is stale, because a conflicting request ended meanwhile.
+  // Around asking for the change window, which may take I/O. The answer is
+  // claimed; true if it is stale, because a request that conflicts with the
+  // claim ended meanwhile, and is to be asked for again.
   void BeginAsking();
-  bool EndAsking();
+  bool EndAsking(Range window);
 
  private:
   friend class RequestTracker;
@@ -88,7 +89,8 @@ class Request {
   bool running_ = false;
   bool indexed_ = false;
   bool asking_ = false;
-  bool stale_ = false;
+  bool stale_ = false;     // a conflicting one ended while this one asked
+  bool outdated_ = false;  // any serialising one did
   const RequestFlags flags_;
   const Range range_;
   Range claim_;
@@ -98,6 +100,7 @@ class Request {
   // Among those not indexed (or those asking, as a second list).
   Request* previous_ = nullptr;
   Request* next_ = nullptr;
+  Request* previous_asking_ = nullptr;
   Request* next_asking_ = nullptr;
 
   // In a RequestTree, a treap.
