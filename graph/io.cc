@@ -83,7 +83,9 @@ Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
   Request request(*node_, parent, RequestKind::kWrite, {offset, data.size()},
                   flags);
   BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-  co_return co_await NodeIo::Write(*node_, request, data);
+  const IoStatus status = co_await NodeIo::Write(*node_, request, data);
+  NodeIo::Wrote(*node_);
+  co_return status;
 }
 
 Task<IoStatus> Child::Zero(Request* parent, int64_t offset, int64_t bytes,
@@ -96,7 +98,9 @@ Task<IoStatus> Child::Zero(Request* parent, int64_t offset, int64_t bytes,
   Request request(*node_, parent, RequestKind::kWrite, {offset, bytes}, flags);
   request.set_is_zero();
   BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-  co_return co_await NodeIo::Zero(*node_, request);
+  const IoStatus status = co_await NodeIo::Zero(*node_, request);
+  NodeIo::Wrote(*node_);
+  co_return status;
 }
 
 Task<IoStatus> Child::Discard(Request* parent, int64_t offset, int64_t bytes) {
@@ -107,7 +111,9 @@ Task<IoStatus> Child::Discard(Request* parent, int64_t offset, int64_t bytes) {
   auto hold = node_->in_flight_.Hold();
   Request request(*node_, parent, RequestKind::kDiscard, {offset, bytes}, 0);
   BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-  co_return co_await NodeIo::Discard(*node_, request);
+  const IoStatus status = co_await NodeIo::Discard(*node_, request);
+  NodeIo::Wrote(*node_);
+  co_return status;
 }
 
 Task<IoStatus> Child::Reserve(Request* parent, int64_t offset, int64_t bytes) {
@@ -131,21 +137,18 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
   if (size_bytes < 0) co_return IoError(EINVAL);
   if (node_->read_only()) co_return IoError(EPERM);
   auto hold = node_->in_flight_.Hold();
-  while (true) {
-    if (!exact && size_bytes <= size()) co_return IoStatus();
-    const int64_t old_size = size();
-    Request request(
-        *node_, parent, RequestKind::kTruncate,
-        Range::FromTo(std::min(old_size, size_bytes), Range::kToInfinity), 0);
-    BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-    // The size may have changed while it waited, and with it the claim.
-    if (size() != old_size) continue;
-    if (size_bytes < old_size && preallocation != Preallocation::kOff) {
-      co_return IoError(EINVAL);
-    }
-    co_return co_await NodeIo::Truncate(*node_, request, size_bytes,
-                                        preallocation);
+  Request request(
+      *node_, parent, RequestKind::kTruncate,
+      Range::FromTo(std::min(size(), size_bytes), Range::kToInfinity), 0);
+  BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
+  if (!exact && size_bytes <= size()) co_return IoStatus();
+  if (size_bytes < size() && preallocation != Preallocation::kOff) {
+    co_return IoError(EINVAL);
   }
+  const IoStatus status =
+      co_await NodeIo::Truncate(*node_, request, size_bytes, preallocation);
+  NodeIo::Wrote(*node_);
+  co_return status;
 }
 
 Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,
@@ -182,9 +185,14 @@ Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,
 IoStatus NodeIo::ClaimForEngine(const Child& edge, Request& request) {
   const Node& node = request.node();
   const int64_t alignment = node.limits_.request_alignment;
-  if ((request.flags() & kSerialise) != 0 ||
-      request.kind() == RequestKind::kTruncate) {
+  if ((request.flags() & kSerialise) != 0) {
     request.Claim(request.range().AlignedTo(alignment));
+  }
+  if (request.kind() == RequestKind::kTruncate) {
+    // The node may have become smaller while it waited.
+    request.Claim(Range::FromTo(std::min(node.size_, request.range().offset),
+                                Range::kToInfinity)
+                      .AlignedTo(alignment));
   }
   if (request.kind() != RequestKind::kWrite) return IoStatus();
   const Range& range = request.range();
@@ -300,20 +308,27 @@ Task<IoStatus> NodeIo::Write(Node& node, Request& request, IoView data) {
   const int64_t offset = request.range().offset;
   const int64_t end = request.range().end();
   const int64_t old_size = node.size_;
+  if (end > old_size) BGFS_CO_TRY(co_await TrimTail(node, request));
   if (offset > old_size) {
     BGFS_CO_TRY(co_await Grow(node, request, offset, Preallocation::kOff));
   }
   const IoStatus status = co_await WriteRange(node, request, offset, data);
-  Wrote(node);
   if (end <= old_size) co_return status;
   if (status.ok()) {
     node.SetSize(end);
   } else {
-    // What a failed write left past the end must not be seen by a later grow.
-    (co_await node.driver_->Truncate(request, old_size, Preallocation::kOff))
-        .Ignore();
     node.SetSize(old_size);
+    node.tail_dirty_ = true;
+    (co_await TrimTail(node, request)).Ignore();
   }
+  co_return status;
+}
+
+Task<IoStatus> NodeIo::TrimTail(Node& node, Request& request) {
+  if (!node.tail_dirty_) co_return IoStatus();
+  const IoStatus status = co_await node.driver_->Truncate(request, node.size_,
+                                                          Preallocation::kOff);
+  node.tail_dirty_ = !status.ok();
   co_return status;
 }
 
@@ -396,18 +411,14 @@ Task<IoStatus> NodeIo::WriteBlockPart(Node& node, Request& request,
 
 Task<IoStatus> NodeIo::Zero(Node& node, Request& request) {
   const Range& range = request.range();
-  const int64_t old_size = node.size_;
-  if (range.end() > old_size) {
-    BGFS_CO_TRY(co_await Grow(node, request, range.end(), Preallocation::kOff));
-  }
-  const int64_t inside = std::min(range.end(), old_size) - range.offset;
-  IoStatus status;
+  const int64_t inside = std::min(range.end(), node.size_) - range.offset;
   if (inside > 0) {
-    status = co_await ZeroRange(node, request, range.offset, inside,
-                                request.flags() & kMayUnmap);
+    BGFS_CO_TRY(co_await ZeroRange(node, request, range.offset, inside,
+                                   request.flags() & kMayUnmap));
   }
-  Wrote(node);
-  co_return status;
+  // Last, so that a request that fails has not grown the node.
+  if (range.end() <= node.size_) co_return IoStatus();
+  co_return co_await Grow(node, request, range.end(), Preallocation::kOff);
 }
 
 Task<IoStatus> NodeIo::ZeroRange(Node& node, Request& request, int64_t offset,
@@ -481,7 +492,6 @@ Task<IoStatus> NodeIo::Discard(Node& node, Request& request) {
     if (status.error() == ENOTSUP) status = IoStatus();
     offset += piece;
   }
-  Wrote(node);
   co_return status;
 }
 
@@ -493,7 +503,6 @@ Task<IoStatus> NodeIo::Truncate(Node& node, Request& request,
   }
   const IoStatus status =
       co_await node.driver_->Truncate(request, size_bytes, preallocation);
-  Wrote(node);
   if (status.ok()) node.SetSize(size_bytes);
   co_return status;
 }
@@ -501,24 +510,23 @@ Task<IoStatus> NodeIo::Truncate(Node& node, Request& request,
 Task<IoStatus> NodeIo::Grow(Node& node, Request& request, int64_t size_bytes,
                             Preallocation preallocation) {
   const int64_t old_size = node.size_;
+  BGFS_CO_TRY(co_await TrimTail(node, request));
   IoStatus status =
       co_await node.driver_->Truncate(request, size_bytes, preallocation);
-  Wrote(node);
-  BGFS_CO_TRY(status);
   // A longer backing layer must not show through in what was added.
   const Child* backing = node.backing();
-  if (backing != nullptr && backing->size() > old_size) {
+  if (status.ok() && backing != nullptr && backing->size() > old_size) {
     node.size_ = size_bytes;
     const int64_t end = std::min(backing->size(), size_bytes);
     status = co_await ZeroRange(node, request, old_size, end - old_size, 0);
     node.size_ = old_size;
-    if (!status.ok()) {
-      (co_await node.driver_->Truncate(request, old_size, Preallocation::kOff))
-          .Ignore();
-      co_return status;
-    }
   }
-  node.SetSize(size_bytes);
+  if (status.ok()) {
+    node.SetSize(size_bytes);
+  } else {
+    node.tail_dirty_ = true;
+    (co_await TrimTail(node, request)).Ignore();
+  }
   co_return status;
 }
 

@@ -65,6 +65,9 @@ class NodeIo {
                                    int64_t bytes, RequestFlags flags);
   static Task<IoStatus> WriteZeros(Node& node, Request& request, int64_t offset,
                                    int64_t bytes);
+  // Takes away what a write that failed has left past the end, lest a later
+  // growth shows it.
+  static Task<IoStatus> TrimTail(Node& node, Request& request);
   // Grows the node to `size_bytes`; what is added reads as zeros.
   static Task<IoStatus> Grow(Node& node, Request& request, int64_t size_bytes,
                              Preallocation preallocation);

@@ -159,6 +159,8 @@ class Node {
   const NodeOptions options_;
   const std::unique_ptr<Driver> driver_;
   int64_t size_ = 0;
+  // Past size_ the driver may hold what a write that failed has left.
+  bool tail_dirty_ = false;
   Limits limits_;
   std::vector<std::unique_ptr<Child>> children_;
   std::vector<Child*> parents_;     // edges that lead here
