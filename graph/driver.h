@@ -72,7 +72,8 @@ class Driver {
   virtual Task<IoStatus> FlushToOs();
   virtual Task<IoStatus> FlushToDisk();
 
-  // Status of a range inside the node, from its start as far as it holds.
+  // Status of a range inside the node, from its start as far as it holds (cut
+  // to whole blocks of request_alignment by the engine).
   // `precise`: zeros are told from data, though it may take I/O. The default
   // says data that is allocated here.
   virtual Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,

@@ -153,7 +153,8 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
 
 Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,
                                           int64_t bytes, bool precise) {
-  if (!ValidRange(offset, bytes) || bytes == 0) co_return IoError(EIO);
+  if (!ValidRange(offset, bytes)) co_return IoError(EIO);
+  if (bytes == 0) co_return BlockStatus{};
   Node& node = *node_;
   auto hold = node.in_flight_.Hold();
   Request request(node, parent, RequestKind::kRead, {offset, bytes}, 0);
@@ -167,16 +168,9 @@ Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,
     past_end.bytes = bytes;
     co_return past_end;
   }
-  const int64_t inside = std::min(bytes, node.size() - offset);
-  IoResult<BlockStatus> status =
-      co_await node.driver().Status(request, offset, inside, precise);
-  if (!status.ok()) co_return status;
-  BGFS_CHECK(status->bytes > 0);
-  status->bytes = std::min(status->bytes, inside);
-  if (offset + status->bytes == node.size()) {
-    status->flags |= BlockStatus::kEof;
-  }
-  co_return status;
+  co_return co_await NodeIo::Status(node, request, offset,
+                                    std::min(bytes, node.size() - offset),
+                                    precise);
 }
 
 // --- Claiming and waiting --------------------------------------------------
@@ -405,6 +399,35 @@ Task<IoStatus> NodeIo::WriteBlockPart(Node& node, Request& request,
   const int64_t last = std::min(block + alignment, std::max(node.size_, end));
   co_return co_await node.driver_->Write(request, block,
                                          bounce.view(0, last - block));
+}
+
+// --- Block status ----------------------------------------------------------
+
+Task<IoResult<BlockStatus>> NodeIo::Status(Node& node, Request& request,
+                                           int64_t offset, int64_t bytes,
+                                           bool precise) {
+  const int64_t alignment = node.limits_.request_alignment;
+  const int64_t from = AlignDown(offset, alignment);
+  const int64_t to = std::min(AlignUp(offset + bytes, alignment), node.size_);
+  IoResult<BlockStatus> status =
+      co_await node.driver_->Status(request, from, to - from, precise);
+  if (!status.ok()) co_return status;
+  BGFS_CHECK(status->bytes > 0);
+  int64_t end = std::min(from + status->bytes, to);
+  if (end < to) end = AlignDown(end, alignment);
+  if (end <= offset) {
+    // A block of more than one kind is data.
+    status->flags = BlockStatus::kData | BlockStatus::kAllocated;
+    end = std::min(from + alignment, to);
+  }
+  status->file_offset += offset - from;
+  status->bytes = std::min(end - offset, bytes);
+  if (offset + status->bytes == node.size_) {
+    status->flags |= BlockStatus::kEof;
+  } else {
+    status->flags &= ~BlockStatus::kEof;
+  }
+  co_return status;
 }
 
 // --- Zero, discard, truncate -----------------------------------------------

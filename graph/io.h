@@ -32,6 +32,10 @@ class NodeIo {
   static Task<IoStatus> Write(Node& node, Request& request, IoView data);
   static Task<IoStatus> Zero(Node& node, Request& request);
   static Task<IoStatus> Discard(Node& node, Request& request);
+  // Of a range inside the node.
+  static Task<IoResult<BlockStatus>> Status(Node& node, Request& request,
+                                            int64_t offset, int64_t bytes,
+                                            bool precise);
   static Task<IoStatus> Truncate(Node& node, Request& request,
                                  int64_t size_bytes,
                                  Preallocation preallocation);
