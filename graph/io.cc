@@ -46,9 +46,14 @@ int64_t NextPiece(int64_t offset, int64_t end, int64_t alignment, int64_t max) {
   return piece > alignment ? AlignDown(piece, alignment) : piece;
 }
 
+// Whether the driver can take the caller's memory as it lies.
 bool MemoryFits(const Limits& limits, const IoView& data) {
-  return limits.min_memory_alignment <= 1 ||
-         data.AlignedTo(limits.min_memory_alignment);
+  if (limits.min_memory_alignment > 1 &&
+      !data.AlignedTo(limits.min_memory_alignment)) {
+    return false;
+  }
+  return data.contiguous() || limits.max_iov == 0 ||
+         data.CountPieces() <= limits.max_iov;
 }
 
 }  // namespace

@@ -105,7 +105,8 @@ struct BlockStatus {
   static constexpr uint32_t kEof = 1u << 4;  // ends at the end of the node
 
   uint32_t flags = 0;
-  int64_t bytes = 0;     // how far it holds from the offset asked; never 0
+  int64_t bytes = 0;     // how far it holds from the offset asked; 0 only
+                         // for an empty range
   Node* file = nullptr;  // with kRaw
   int64_t file_offset = 0;
 };

@@ -96,6 +96,15 @@ bool IoView::AllZero() const {
   });
 }
 
+int64_t IoView::CountPieces() const {
+  int64_t count = 0;
+  ForEach([&count](const char*, int64_t) {
+    ++count;
+    return true;
+  });
+  return count;
+}
+
 bool IoView::AlignedTo(int64_t alignment) const {
   const uint64_t mask = static_cast<uint64_t>(alignment) - 1;
   return ForEach([mask](const char* data, int64_t bytes) {

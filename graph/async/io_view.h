@@ -41,6 +41,7 @@ class IoView {
   void CopyFrom(const void* from) const;  // size() bytes
   void Zero() const;
   bool AllZero() const;
+  int64_t CountPieces() const;
   // Whether every piece's address and length is a multiple of `alignment`, a
   // power of two.
   bool AlignedTo(int64_t alignment) const;
