@@ -16,6 +16,7 @@ absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(
       "root", ChildRole::kRoot, nullptr, std::move(user), node)));
   node->parents_.push_back(backend->root_.get());
   node->backends_.push_back(backend.get());
+  backend->gate_closed_ = node->drains_;
   absl::Status status =
       PermissionUpdate::SetRoot(backend->root_.get(), permissions);
   if (!status.ok()) return status;
@@ -46,7 +47,7 @@ Task<IoStatus> Backend::Read(int64_t offset, IoView data, RequestFlags flags) {
     co_return co_await RunOn(home(), Read(offset, data, flags));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   co_return co_await root_->Read(nullptr, offset, data, flags);
 }
 
@@ -55,7 +56,7 @@ Task<IoStatus> Backend::Write(int64_t offset, IoView data, RequestFlags flags) {
     co_return co_await RunOn(home(), Write(offset, data, flags));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Write(nullptr, offset, data, flags);
 }
@@ -66,7 +67,7 @@ Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
     co_return co_await RunOn(home(), Zero(offset, bytes, flags));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Zero(nullptr, offset, bytes, flags);
 }
@@ -76,7 +77,7 @@ Task<IoStatus> Backend::Discard(int64_t offset, int64_t bytes) {
     co_return co_await RunOn(home(), Discard(offset, bytes));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Discard(nullptr, offset, bytes);
 }
@@ -86,7 +87,7 @@ Task<IoStatus> Backend::Reserve(int64_t offset, int64_t bytes) {
     co_return co_await RunOn(home(), Reserve(offset, bytes));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Reserve(nullptr, offset, bytes);
 }
@@ -98,7 +99,7 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
                              Truncate(size_bytes, exact, preallocation));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   if (!resizable()) co_return IoError(EPERM);
   co_return co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
 }
@@ -106,7 +107,7 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
 Task<IoStatus> Backend::Flush() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), Flush());
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   co_return co_await root_->Flush();
 }
 
@@ -115,14 +116,14 @@ Task<IoResult<BlockStatus>> Backend::Status(int64_t offset, int64_t bytes) {
     co_return co_await RunOn(home(), Status(offset, bytes));
   }
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   co_return co_await StatusOfChain(*root_, offset, bytes);
 }
 
 Task<IoResult<int64_t>> Backend::AllocatedBytes() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), AllocatedBytes());
   if (gate_closed()) co_await PassGate();
-  auto hold = in_flight_.Hold();
+  const auto entered = Enter();
   int64_t total = 0;
   for (const Node* layer = &node(); layer != nullptr;) {
     auto bytes = co_await layer->driver().AllocatedBytes();

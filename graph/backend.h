@@ -72,6 +72,12 @@ class Backend {
 
   explicit Backend(std::unique_ptr<Child> root) : root_(std::move(root)) {}
 
+  // A request that is under way counts here and, for drains, on the node.
+  struct [[nodiscard]] Entered {
+    InFlight::Holder here;
+    InFlight::Holder on_node;
+  };
+  Entered Enter() { return {in_flight_.Hold(), node().in_flight().Hold()}; }
   Task<void> PassGate();
 
   std::unique_ptr<Child> root_;

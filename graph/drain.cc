@@ -31,10 +31,6 @@ Drain::Drain(const std::vector<Node*>& nodes) {
       }
     }
   }
-  for (Node* node : nodes_) {
-    backends_.insert(backends_.end(), node->backends_.begin(),
-                     node->backends_.end());
-  }
 }
 
 Drain::~Drain() { BGFS_CHECK(!active_); }
@@ -42,32 +38,33 @@ Drain::~Drain() { BGFS_CHECK(!active_); }
 Task<void> Drain::Begin() {
   BGFS_CHECK(!active_);
   active_ = true;
-  for (Backend* backend : backends_) backend->CloseGate();
-  for (Node* node : nodes_) node->driver().OnDrainBegin();
+  for (Node* node : nodes_) {
+    ++node->drains_;
+    for (Backend* backend : node->backends_) backend->CloseGate();
+    node->driver().OnDrainBegin();
+  }
   // With the gates closed requests only end, but one that ends may have been
   // the last on a node above while another starts below: look at all again.
-  for (bool idle = false; !idle;) {
-    idle = true;
-    for (Backend* backend : backends_) {
-      if (backend->in_flight().count() == 0) continue;
-      idle = false;
-      co_await backend->in_flight().WaitIdle();
-    }
-    for (Node* node : nodes_) {
-      if (node->in_flight_.count() == 0) continue;
-      idle = false;
-      co_await node->in_flight_.WaitIdle();
-    }
+  while (InFlight* busy = FindBusy()) co_await busy->WaitIdle();
+}
+
+InFlight* Drain::FindBusy() const {
+  // Not the backends': one of them may go while it is waited for.
+  for (Node* node : nodes_) {
+    if (node->in_flight_.count() > 0) return &node->in_flight_;
   }
+  return nullptr;
 }
 
 void Drain::End() {
   BGFS_CHECK(active_);
   active_ = false;
   for (auto it = nodes_.rbegin(); it != nodes_.rend(); ++it) {
-    (*it)->driver().OnDrainEnd();
+    Node* node = *it;
+    node->driver().OnDrainEnd();
+    --node->drains_;
+    for (Backend* backend : node->backends_) backend->OpenGate();
   }
-  for (Backend* backend : backends_) backend->OpenGate();
 }
 
 }  // namespace bgfs

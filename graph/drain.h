@@ -1,7 +1,8 @@
 // Drain: holds a part of the graph still (engine.md, 3). Begin() closes the
 // gates of all backends above the nodes given, tells the drivers, and returns
 // when nothing is in flight on any node between them; edges inside the graph
-// never block, so what is under way can finish.
+// never block, so what is under way can finish. A backend made while the drain
+// is active is born with its gate closed; one may also go.
 //
 //   Drain drain({node});          // the subtree below node, and all above it
 //   co_await drain.Begin();
@@ -13,6 +14,7 @@
 
 #include <vector>
 
+#include "graph/async/sync.h"
 #include "graph/async/task.h"
 #include "graph/backend.h"
 #include "graph/node.h"
@@ -34,8 +36,10 @@ class Drain {
   const std::vector<Node*>& nodes() const { return nodes_; }
 
  private:
+  // Something that is in flight, or null.
+  InFlight* FindBusy() const;
+
   std::vector<Node*> nodes_;
-  std::vector<Backend*> backends_;
   bool active_ = false;
 };
 

@@ -168,6 +168,7 @@ class Node {
 
   RequestTracker requests_;
   InFlight in_flight_;
+  int drains_ = 0;  // that are active on this node
 
   // A node is born with something to flush: its predecessor may have died.
   int64_t write_generation_ = 1;
