@@ -21,6 +21,7 @@ using ::testing::IsEmpty;
 std::vector<std::string> Errors(absl::string_view text) {
   const Source source = LoadText(text, "c", "/folder");
   std::vector<std::string> lines;
+  lines.reserve(source.errors.size());
   for (const Diagnostic& error : source.errors) {
     lines.push_back(Format(source.file, error));
   }
@@ -167,10 +168,10 @@ TEST(LoadTest, NestingIsBounded) {
   }
   std::string chain;
   for (int i = 0; i < 99; ++i) chain += "qcow2 { backing_inline { ";
-  EXPECT_THAT(Errors("nodes { " + chain + std::string(2 * 99, '}') + "}"),
+  EXPECT_THAT(Errors("nodes { " + chain + std::string(198, '}') + "}"),
               IsEmpty());
   chain += "qcow2 { backing_inline { ";
-  EXPECT_THAT(Errors("nodes { " + chain + std::string(2 * 100, '}') + "}"),
+  EXPECT_THAT(Errors("nodes { " + chain + std::string(200, '}') + "}"),
               ElementsAre(::testing::EndsWith(
                   ": nested more than 200 levels deep: name the nodes "
                   "instead")));
@@ -186,11 +187,12 @@ TEST(LoadTest, LengthIsBounded) {
 
 class LoadFileTest : public ::testing::Test {
  protected:
-  LoadFileTest() {
+  void SetUp() override {
     char path[] = "/tmp/bgfs_load_test_XXXXXX";
-    folder_ = mkdtemp(path);
+    ASSERT_NE(mkdtemp(path), nullptr);
+    folder_ = path;
   }
-  ~LoadFileTest() override {
+  void TearDown() override {
     unlink((folder_ + "/c.textproto").c_str());
     rmdir(folder_.c_str());
   }

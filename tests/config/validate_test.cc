@@ -205,23 +205,6 @@ INSTANTIATE_TEST_SUITE_P(
              "exports { id: \"e\" node: \"n\" }",
              {"c:2:1: export \"e\" has no type; give it fuse {}"}},
         Case{"nodes { node_name: \"n\" null {} }\n"
-             "exports { id: \"\" node: \"n\" fuse {} }\n"
-             "exports { id: \".\" node: \"n\" fuse {} }\n"
-             "exports { id: \"..\" node: \"n\" fuse {} }\n"
-             "exports { id: \"a/b\" node: \"n\" fuse {} }\n"
-             "exports { id: \"a\\n\" node: \"n\" fuse {} }\n"
-             "exports { id: \"...\" node: \"n\" fuse {} }",
-             {"c:2:11: export id \"\" cannot be a file name: no '/', no "
-              "control character, not empty, \".\" or \"..\"",
-              "c:3:11: export id \".\" cannot be a file name: no '/', no "
-              "control character, not empty, \".\" or \"..\"",
-              "c:4:11: export id \"..\" cannot be a file name: no '/', no "
-              "control character, not empty, \".\" or \"..\"",
-              "c:5:11: export id \"a/b\" cannot be a file name: no '/', no "
-              "control character, not empty, \".\" or \"..\"",
-              "c:6:11: export id \"a\\n\" cannot be a file name: no '/', no "
-              "control character, not empty, \".\" or \"..\""}},
-        Case{"nodes { node_name: \"n\" null {} }\n"
              "exports { id: \"e\" node: \"n\" fuse {} }\n"
              "exports { node: \"n\" id: \"e\" fuse {} }",
              {"c:3:21: export id \"e\" is used twice; first on line 2"}},
@@ -324,6 +307,27 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"implicit_files: DENY\nallow_implicit: \"a\"",
              {"c:2:1: allow_implicit beside implicit_files: DENY, which allows "
               "none; remove one of them"}}));
+
+TEST(ValidateTest, AnExportIdIsAFileName) {
+  const auto mistakes = [](absl::string_view id) {
+    return Mistakes(absl::StrCat("nodes { node_name: \"n\" null {} }\n",
+                                 "exports { id: \"", id,
+                                 "\" node: \"n\" fuse {} }"));
+  };
+  for (const char* id : {"", ".", "..", "a/b", "a\\n", "a\\x00"}) {
+    EXPECT_THAT(mistakes(id),
+                ElementsAre(absl::StrCat(
+                    "c:2:11: export id \"", id,
+                    "\" cannot be a file name: no '/', no control character, "
+                    "not empty, \".\" or \"..\"")));
+  }
+  EXPECT_THAT(mistakes("..."), IsEmpty());
+  EXPECT_THAT(mistakes("-a b#ä"), IsEmpty());
+  EXPECT_THAT(mistakes(std::string(255, 'x')), IsEmpty());
+  EXPECT_THAT(
+      mistakes(std::string(256, 'x')),
+      ElementsAre(::testing::EndsWith("is 256 bytes long; 255 is the most")));
+}
 
 TEST(ValidateTest, EveryMistakeAtOnce) {
   EXPECT_THAT(
