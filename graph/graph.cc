@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "graph/async/check.h"
+#include "graph/permissions.h"
 
 namespace bgfs {
 
@@ -28,6 +29,10 @@ void Graph::RemoveNode(Node* node) {
       nodes_.begin(), nodes_.end(),
       [node](const std::unique_ptr<Node>& held) { return held.get() == node; });
   BGFS_CHECK(it != nodes_.end());
+  // What it holds on nodes that stay (their image locks) goes with it.
+  for (const auto& child : node->children()) {
+    PermissionUpdate::Detach(child.get());
+  }
   nodes_.erase(it);
 }
 

@@ -3,6 +3,9 @@
 
 #include "drivers/create.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/test_graph.h"
@@ -98,6 +101,31 @@ TEST(OpenNodeTest, FailureLeavesNothing) {
               AllOf(HasSubstr("node \"win\": "),
                     HasSubstr("reaches past the end of the file")));
   EXPECT_THAT(graph.graph().nodes(), SizeIs(0));
+}
+
+TEST(OpenNodeTest, FailureGivesUpRightsOnWhatStays) {
+  TempFolder folder;
+  const std::string path = folder / "a.qcow2";
+  ASSERT_EQ(
+      std::system(
+          absl::StrCat("qemu-img create -q -f qcow2 ", path, " 1M").c_str()),
+      0);
+  TestGraph graph;
+  ASSERT_TRUE(graph
+                  .Open(absl::StrCat("node_name: \"f\" read_only: false file { "
+                                     "filename: \"",
+                                     path, "\" }"))
+                  .ok());
+  const auto node = graph.Open("read_only: false qcow2 { file_node: \"f\" }");
+  EXPECT_THAT(node.status().message(), HasSubstr("read-only"));
+  EXPECT_TRUE(graph.graph().FindNode("f")->parents().empty());
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  struct flock lock{};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  EXPECT_EQ(fcntl(fd, F_OFD_GETLK, &lock), 0);
+  EXPECT_EQ(lock.l_type, F_UNLCK) << "byte " << lock.l_start;
+  close(fd);
 }
 
 TEST(OpenNodeTest, RefusesBadNamesAndNumbers) {
