@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace bgfs::qcow2 {
@@ -45,6 +46,8 @@ class Generator {
   }
   bool Percent(int percent) { return Below(100) < percent; }
 
+  int top_cluster_bits() const { return 9 + static_cast<int>(seed_ % 13); }
+  int refcount_bits() const { return 1 << (seed_ % 7); }
   int64_t DrawSize(int cluster_bits);
   Layer DrawLayer(int level, int depth);
   absl::Status MakeRaw(const Layer& layer);
@@ -85,12 +88,12 @@ int64_t Generator::DrawSize(int cluster_bits) {
 Layer Generator::DrawLayer(int level, int depth) {
   Layer layer;
   // The top walks through the cluster sizes with the seed.
-  layer.cluster_bits = level == depth - 1 ? 9 + static_cast<int>(seed_ % 13)
-                                          : 9 + static_cast<int>(Below(13));
+  layer.cluster_bits =
+      level == depth - 1 ? top_cluster_bits() : 9 + static_cast<int>(Below(13));
   layer.name = absl::StrCat("layer", level, ".qcow2");
   layer.version2 = Percent(25);
   layer.zstd = !layer.version2 && Percent(50);
-  if (usual_size_ == 0) usual_size_ = DrawSize(9 + seed_ % 13);
+  if (usual_size_ == 0) usual_size_ = DrawSize(top_cluster_bits());
   layer.size = usual_size_;
   if (Percent(20)) layer.size += kSector * (1 + Below(3000));
   if (Percent(20)) {
@@ -161,7 +164,7 @@ absl::Status Generator::Create(const Layer& layer, const Layer* backing) {
   if (layer.version2) {
     absl::StrAppend(&command, ",compat=0.10");
   } else {
-    absl::StrAppend(&command, ",refcount_bits=", 1 << (seed_ % 7),
+    absl::StrAppend(&command, ",refcount_bits=", refcount_bits(),
                     layer.zstd ? ",compression_type=zstd" : "",
                     Percent(20) ? ",lazy_refcounts=on" : "");
   }
@@ -216,11 +219,19 @@ std::string Generator::DrawOperation(Layer& layer, int number) {
 
 absl::Status Generator::Fill(Layer& layer, int operations) {
   if (operations == 0) return absl::OkStatus();
-  std::string command = absl::StrCat("qemu-io -t unsafe -d unmap -f qcow2");
+  // QEMU 7.2 damages an image where compressed writes follow an overwrite of
+  // compressed clusters: it goes on filling the host cluster that was freed.
+  std::string compressed;
+  std::string others;
   for (int i = 0; i < operations; ++i) {
-    absl::StrAppend(&command, " -c '", DrawOperation(layer, i), "'");
+    const std::string operation = DrawOperation(layer, i);
+    const bool first = absl::StartsWith(operation, "write -c");
+    absl::StrAppend(first ? &compressed : &others, " -c '", operation, "'");
   }
-  if (auto s = Run(absl::StrCat(command, " ", layer.name)); !s.ok()) return s;
+  const std::string command =
+      absl::StrCat("qemu-io -t unsafe -d unmap -f qcow2", compressed, others,
+                   " ", layer.name);
+  if (auto s = Run(command); !s.ok()) return s;
   return RunCommand(absl::StrCat("rm -f ", Path("data*"))).status();
 }
 
@@ -237,8 +248,9 @@ absl::StatusOr<Chain> Generator::Make() {
     if (layer.raw) continue;
     const int operations = static_cast<int>(depth > 5 ? Below(4) : Below(12));
     if (auto s = Fill(layer, operations); !s.ok()) return s;
-    // Its clusters are shared from then on; a refcount of one bit cannot.
-    if (!layer.version2 && seed_ % 7 != 0 && Percent(15)) {
+    // Its clusters are shared from then on, which narrow refcounts cannot count
+    // where many compressed clusters are in one host cluster.
+    if ((layer.version2 || refcount_bits() >= 16) && Percent(15)) {
       if (auto s = Run(absl::StrCat("qemu-img snapshot -c s ", layer.name));
           !s.ok()) {
         return s;

@@ -26,10 +26,10 @@ class CraftedImage {
   }
 
   uint64_t cluster_size() const { return uint64_t{1} << header.cluster_bits; }
-  void SetL1(int index, uint64_t entry) {
+  void SetL1(uint64_t index, uint64_t entry) {
     StoreBig(bytes_, cluster_size() + index * 8, entry, 8);
   }
-  void SetL2(int index, uint64_t entry) {
+  void SetL2(uint64_t index, uint64_t entry) {
     StoreBig(bytes_, 2 * cluster_size() + index * 8, entry, 8);
   }
   // Puts `data` at `offset` of the file.
@@ -37,7 +37,8 @@ class CraftedImage {
     if (bytes_.size() < offset + data.size()) {
       bytes_.resize(offset + data.size());
     }
-    std::copy(data.begin(), data.end(), bytes_.begin() + offset);
+    std::copy(data.begin(), data.end(),
+              bytes_.begin() + static_cast<int64_t>(offset));
   }
   void Resize(uint64_t bytes) { bytes_.resize(bytes); }
 

@@ -17,6 +17,8 @@
 namespace bgfs::qcow2 {
 namespace {
 
+constexpr int64_t kSlice = 4096;
+
 // A file whose 64-bit word at offset x is x, that counts its reads, and holds
 // them while `hold` is set.
 class Words final : public Driver {
@@ -121,19 +123,19 @@ Task<void> LoadsAndEvicts(World* world) {
   L2Cache& cache = *world->cache;
   EXPECT_EQ(world->First(0), -1);
   for (int64_t slice = 0; slice < 4; ++slice) {
-    EXPECT_EQ(co_await world->Load(slice * 4096), 0);
+    EXPECT_EQ(co_await world->Load(slice * kSlice), 0);
   }
   EXPECT_EQ(world->words->reads, 4);
-  const auto entries = cache.Find(HostOffset(3 * 4096));
+  const auto entries = cache.Find(HostOffset(3 * kSlice));
   for (size_t i = 0; i < 512; ++i) {
-    EXPECT_EQ(entries[i], 3 * 4096 + i * 8);
+    EXPECT_EQ(entries[i], static_cast<uint64_t>(3 * kSlice) + i * 8);
   }
   // 0 was used least recently, until now.
   EXPECT_EQ(world->First(0), 0);
-  EXPECT_EQ(co_await world->Load(4 * 4096), 0);
-  EXPECT_EQ(world->First(1 * 4096), -1);
+  EXPECT_EQ(co_await world->Load(4 * kSlice), 0);
+  EXPECT_EQ(world->First(1 * kSlice), -1);
   EXPECT_EQ(world->First(0), 0);
-  EXPECT_EQ(world->First(4 * 4096), 4 * 4096);
+  EXPECT_EQ(world->First(4 * kSlice), 4 * kSlice);
   EXPECT_EQ(cache.cached(), 4);
   // Loading what is there reads nothing.
   EXPECT_EQ(co_await world->Load(0), 0);
@@ -146,7 +148,7 @@ Task<void> LoadsAndEvicts(World* world) {
 }
 
 TEST(L2Cache, TheLeastRecentlyUsedMakesRoom) {
-  World world(16, 1, 4 * 4096);
+  World world(16, 1, 4 * kSlice);
   world.Run(LoadsAndEvicts(&world));
 }
 

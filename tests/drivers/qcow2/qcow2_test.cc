@@ -174,22 +174,28 @@ TEST_F(Qcow2Test, DamageIsEioAndReported) {
 }
 
 TEST_F(Qcow2Test, TablesMustBeInTheFile) {
-  image_.header.cluster_bits = 9;
-  image_ = CraftedImage(9, 1 << 20);  // 32 KiB a table
+  constexpr uint64_t kSmall = 512;
+  constexpr int64_t kPerTable = 32768;
+  image_ = CraftedImage(9, 1 << 20);
   image_.header.l1_size = 32;
   image_.SetL1(1, 1 << 20);
-  image_.SetL1(2, 3 * 512 - 256);
-  image_.SetL1(3, kEntryCopied | 4 * 512 | (uint64_t{1} << 60));
-  image_.SetL1(4, 3 * 512);  // the file ends within it
-  image_.Resize(3 * 512 + 511);
+  image_.SetL1(2, 3 * kSmall - 256);
+  image_.SetL1(3, kEntryCopied | 2 * kSmall | (uint64_t{1} << 60));
+  image_.SetL1(4, 3 * kSmall);  // the file ends within it
+  image_.Resize(3 * kSmall + 511);
   Open();
   EXPECT_EQ(Read(0, 512), Bytes(512));
-  for (int i = 1; i <= 4; ++i) {
-    EXPECT_TRUE(Read(i * 32768, 512).empty());
+  for (int64_t i = 1; i <= 4; ++i) {
+    EXPECT_TRUE(Read(i * kPerTable, 512).empty());
     EXPECT_EQ(errno_, EIO) << i;
   }
-  EXPECT_EQ(Read(5 * 32768, 512), Bytes(512));
+  EXPECT_EQ(Read(5 * kPerTable, 512), Bytes(512));
+  ASSERT_EQ(chain_->reports().size(), 4u);
   EXPECT_THAT(chain_->reports()[0], HasSubstr("L2 table ends past the end"));
+  // With 512-byte clusters the reserved bits are those below a cluster.
+  EXPECT_THAT(chain_->reports()[1], HasSubstr("reserved bits"));
+  EXPECT_THAT(chain_->reports()[2], HasSubstr("reserved bits"));
+  EXPECT_THAT(chain_->reports()[3], HasSubstr("L2 table ends past the end"));
 }
 
 TEST_F(Qcow2Test, DirtyAndCorruptImagesCanBeRead) {
