@@ -4,15 +4,14 @@
 #ifndef BGFS_GRAPH_ASYNC_LOCK_HOLDERS_H_
 #define BGFS_GRAPH_ASYNC_LOCK_HOLDERS_H_
 
-#include <sys/types.h>
-
 #include <string>
 
 namespace bgfs {
 
-// "qemu-nbd (pid 41), fio (pid 7)", without this process; empty when nobody is
-// found or may be seen. Reads all of /proc: for error messages only.
-std::string DescribeHoldersOfLocks(dev_t device, ino_t inode);
+// "qemu-nbd (pid 41), fio (pid 7)": who holds locks on the file open at `fd`,
+// without this process; empty when nobody is found or may be seen. Reads all of
+// /proc, and touches no file system but that: for error messages only.
+std::string DescribeHoldersOfLocks(int fd);
 
 }  // namespace bgfs
 

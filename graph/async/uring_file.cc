@@ -296,9 +296,7 @@ IoResult<bool> UringFile::WouldConflict(int64_t byte) {
 }
 
 std::string UringFile::DescribeLockHolders() {
-  struct stat info{};
-  if (fstat(fd_, &info) != 0) return "";
-  return DescribeHoldersOfLocks(info.st_dev, info.st_ino);
+  return DescribeHoldersOfLocks(fd_);
 }
 
 }  // namespace bgfs

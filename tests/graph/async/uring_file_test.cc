@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <signal.h>
-#include <sys/file.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,12 +51,12 @@ Task<void> Close(std::unique_ptr<File> file) {
 // A file in a folder of its own, removed at the end.
 class UringFileTest : public testing::TestWithParam<std::string> {
  protected:
-  UringFileTest() {
+  void SetUp() override {
     std::string name = absl::StrCat(GetParam(), "/bgfs-file-test-XXXXXX");
-    EXPECT_NE(mkdtemp(name.data()), nullptr);
+    ASSERT_NE(mkdtemp(name.data()), nullptr);
     folder_ = name;
   }
-  ~UringFileTest() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   std::string Path(const std::string& name = "file") const {
     return absl::StrCat(folder_, "/", name);
@@ -370,6 +370,42 @@ TEST_P(UringFileTest, NamesWhoHoldsALock) {
     BlockOn(*loop_, MeetLock(Path(), locker.Description()));
   }
   BlockOn(*loop_, MeetNoLock(Path()));
+}
+
+// A file system of its own in a file. stat(2) names each btrfs subvolume as a
+// device; locks name the whole file system.
+class BtrfsMount {
+ public:
+  explicit BtrfsMount(const std::string& folder)
+      : image_(folder + "/btrfs.img"), folder_(folder + "/mnt") {
+    std::ofstream{image_};
+    std::filesystem::resize_file(image_, 128 * kKiB * kKiB);
+    std::filesystem::create_directory(folder_);
+    mounted_ =
+        std::system(absl::StrCat("mkfs.btrfs -q ", image_,
+                                 " >/dev/null 2>&1 && mount -o loop ", image_,
+                                 " ", folder_, " >/dev/null 2>&1")
+                        .c_str()) == 0;
+  }
+  ~BtrfsMount() {
+    if (mounted_) umount2(folder_.c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  std::string Path() const { return folder_ + "/file"; }
+
+ private:
+  const std::string image_;
+  const std::string folder_;
+  bool mounted_ = false;
+};
+
+TEST_P(UringFileTest, NamesWhoHoldsALockOnBtrfs) {
+  const BtrfsMount btrfs(folder_);
+  if (!btrfs.mounted()) GTEST_SKIP() << "cannot mount btrfs here";
+  std::ofstream{btrfs.Path()};
+  const Locker locker(btrfs.Path());
+  ASSERT_TRUE(locker.ready());
+  BlockOn(*loop_, MeetLock(btrfs.Path(), locker.Description()));
 }
 
 }  // namespace
