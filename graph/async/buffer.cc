@@ -52,8 +52,8 @@ class ThreadCache {
 thread_local ThreadCache cache;
 
 int SizeClass(int64_t bytes) {
-  const int log2 = std::bit_width(static_cast<uint64_t>(bytes - 1));
-  return std::max(log2, kSmallestLog2);
+  const auto log2 = std::bit_width(static_cast<uint64_t>(bytes - 1));
+  return std::max(static_cast<int>(log2), kSmallestLog2);
 }
 
 }  // namespace

@@ -65,14 +65,19 @@ struct RemoteAwaiter {
   void await_resume() noexcept {}
 };
 
+template <typename T>
+Task<T> RunOnLoop(Loop* loop, Task<T> task) {
+  if (loop->IsCurrent()) co_return co_await std::move(task);
+  ResultSlot<T> slot;
+  co_await RemoteAwaiter<T>{loop, &task, &slot};
+  co_return slot.Take();
+}
+
 }  // namespace internal
 
 template <typename T>
 Task<T> RunOn(Loop& loop, Task<T> task) {
-  if (loop.IsCurrent()) co_return co_await std::move(task);
-  internal::ResultSlot<T> slot;
-  co_await internal::RemoteAwaiter<T>{&loop, &task, &slot};
-  co_return slot.Take();
+  return internal::RunOnLoop(&loop, std::move(task));
 }
 
 template <typename T>
