@@ -270,33 +270,35 @@ bool SimDisk::Start(SimFile* file, FileOp* op) {
   return true;
 }
 
+// What the kernel says to such a call, before it looks at the file: 0 or an
+// errno.
+int SimDisk::Refusal(const SimOp& sim) const {
+  const FileOp& op = *sim.op;
+  const SimFile& file = *sim.file;
+  const bool truncates = op.kind == Kind::kTruncate;
+  const bool changes = op.kind != Kind::kRead && !sim.syncs();
+  if (changes && !file.options_.writable) return truncates ? EINVAL : EBADF;
+  if (op.offset < 0 || op.bytes < 0) return EINVAL;
+  if (op.bytes == 0 && op.kind == Kind::kAllocate) return EINVAL;
+  if (op.bytes > std::numeric_limits<int64_t>::max() - op.offset) return EFBIG;
+  if (truncates && file.inode_->device) return EINVAL;
+  if (changes && !ChangeOf(op).has_value()) return EOPNOTSUPP;
+  if (!sim.transfers() || !file.options_.direct) return 0;
+  const bool aligned =
+      (op.offset | op.bytes) % options_.request_alignment == 0 &&
+      op.view.AlignedTo(options_.memory_alignment);
+  return aligned ? 0 : EINVAL;
+}
+
 // What becomes of the operation, as far as it can be said when it starts.
 void SimDisk::Plan(SimOp* sim) {
   const FileOp& op = *sim->op;
   const SimFile& file = *sim->file;
   SimRandom& random = world_->random();
-  sim->bytes = op.bytes;
   sim->covered = file.inode_->store.changes();
-  const bool changes = op.kind != Kind::kRead && !sim->syncs();
-  if (changes && !file.options_.writable) {
-    sim->error = op.kind == Kind::kTruncate ? EINVAL : EBADF;
-  } else if (op.offset < 0 || op.bytes < 0 ||
-             (op.kind == Kind::kAllocate && op.bytes == 0) ||
-             (op.kind == Kind::kTruncate && file.inode_->device)) {
-    sim->error = EINVAL;
-  } else if (op.bytes > std::numeric_limits<int64_t>::max() - op.offset) {
-    sim->error = EFBIG;
-  } else if (changes && !ChangeOf(op).has_value()) {
-    sim->error = EOPNOTSUPP;
-  } else if (sim->transfers() && file.options_.direct &&
-             ((op.offset | op.bytes) % options_.request_alignment != 0 ||
-              !op.view.AlignedTo(options_.memory_alignment))) {
-    sim->error = EINVAL;
-  }
-  if (sim->error != 0) {
-    sim->bytes = 0;
-    return;
-  }
+  sim->error = Refusal(*sim);
+  if (sim->error != 0) return;
+  sim->bytes = op.bytes;
   if (!TakeFault(sim) && sim->transfers()) {
     if (random.Chance(options_.interrupted)) {
       sim->error = EINTR;

@@ -145,6 +145,7 @@ class SimDisk {
   bool Start(SimFile* file, FileOp* op);  // as File::Start
   void StartQuery(SimFile* file, Completion* completion);
   SimOp* NewOp(SimFile* file, Completion* completion, FileOp* op);
+  int Refusal(const SimOp& op) const;
   void Plan(SimOp* op);
   bool TakeFault(SimOp* op);
   void ContinueLater(SimOp* op);

@@ -6,16 +6,15 @@
 namespace bgfs {
 namespace {
 
-// Applies some of the changes in [begin, end) to `image`.
-template <typename Iterator>
-void ApplySome(Iterator begin, Iterator end, SimRandom* random,
-               SimImage* image) {
+// Applies some of the first `count` changes to `image`.
+void ApplySome(const std::deque<SimChange>& changes, int64_t count,
+               SimRandom* random, SimImage* image) {
   // Nothing or everything is kept often enough to be met in few runs.
   const int64_t luck = random->Below(4);
   const double keep = luck == 0 ? 0 : luck == 1 ? 1 : random->Uniform();
   bool journal_goes_on = true;
-  for (auto it = begin; it != end; ++it) {
-    const SimChange& change = *it;
+  for (int64_t i = 0; i < count; ++i) {
+    const SimChange& change = changes[static_cast<size_t>(i)];
     if (!change.Tears()) {
       journal_goes_on = journal_goes_on && random->Chance(keep);
       if (journal_goes_on) image->Apply(change);
@@ -58,8 +57,7 @@ void SimStore::Sync(int64_t covered) {
 
 void SimStore::FailSync(int64_t covered, SimRandom* random) {
   if (covered <= settled_) return;
-  ApplySome(pending_.begin(), pending_.begin() + (covered - settled_), random,
-            &durable_);
+  ApplySome(pending_, covered - settled_, random, &durable_);
   Forget(covered);
   if (random->Chance(0.5)) return;
   cached_ = durable_;
@@ -67,7 +65,7 @@ void SimStore::FailSync(int64_t covered, SimRandom* random) {
 }
 
 void SimStore::CutPower(SimRandom* random) {
-  ApplySome(pending_.begin(), pending_.end(), random, &durable_);
+  ApplySome(pending_, std::ssize(pending_), random, &durable_);
   Forget(changes());
   cached_ = durable_;
 }

@@ -14,6 +14,7 @@
 
 extern "C" {
 // There under sanitizers only.
+// NOLINTNEXTLINE(bugprone-reserved-identifier)
 __attribute__((weak)) void __sanitizer_set_death_callback(void (*callback)());
 }
 

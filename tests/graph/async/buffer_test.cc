@@ -9,12 +9,14 @@
 #include "gtest/gtest.h"
 
 // Sanitizers would end the process where malloc gives null.
+// NOLINTBEGIN(bugprone-reserved-identifier)
 extern "C" const char* __asan_default_options() {
   return "allocator_may_return_null=1";
 }
 extern "C" const char* __tsan_default_options() {
   return "allocator_may_return_null=1";
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace bgfs {
 namespace {
@@ -61,9 +63,9 @@ TEST(AlignedBuffer, MovesItsMemory) {
 
 TEST(AlignedBuffer, MayBeFreedOnAnotherThread) {
   for (int round = 0; round < 100; ++round) {
-    std::vector<AlignedBuffer> buffers;
-    for (int i = 0; i < 10; ++i) {
-      buffers.push_back(AlignedBuffer::Allocate(int64_t{1} << (i + 9)));
+    std::vector<AlignedBuffer> buffers(10);
+    for (size_t i = 0; i < buffers.size(); ++i) {
+      buffers[i] = AlignedBuffer::Allocate(int64_t{512} << i);
     }
     std::thread([&buffers] { buffers.clear(); }).join();
   }
