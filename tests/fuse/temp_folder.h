@@ -12,6 +12,11 @@
 #include <filesystem>
 #include <string>
 #include <system_error>
+#include <thread>
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 
 namespace bgfs::fuse {
 
@@ -53,6 +58,26 @@ class TempFolder {
 
  private:
   std::string path_;
+};
+
+// A test that serves its own mount cannot even be killed while it waits for
+// itself: after a while the connection is aborted, so that the test fails.
+class Watchdog {
+ public:
+  explicit Watchdog(std::string path)
+      : thread_([this, path = std::move(path)] {
+          if (over_.WaitForNotificationWithTimeout(absl::Seconds(60))) return;
+          ADD_FAILURE() << "hangs; aborted";
+          umount2(path.c_str(), MNT_FORCE);
+        }) {}
+  ~Watchdog() {
+    over_.Notify();
+    thread_.join();
+  }
+
+ private:
+  absl::Notification over_;
+  std::thread thread_;
 };
 
 }  // namespace bgfs::fuse

@@ -1,0 +1,71 @@
+// The /dev/fuse transport: the descriptor is polled on the loop and read until
+// it is empty, without blocking; a reply is one write(2). That is all the
+// system calls a request costs.
+//
+// A read waits for a free slot, so the kernel, where requests then queue up,
+// bounds the memory.
+#ifndef BGFS_FUSE_DEV_TRANSPORT_H_
+#define BGFS_FUSE_DEV_TRANSPORT_H_
+
+#include <coroutine>
+#include <cstdint>
+#include <string>
+
+#include "fuse/slots.h"
+#include "fuse/transport.h"
+#include "fuse/unique_fd.h"
+#include "graph/async/loop.h"
+#include "graph/async/sync.h"
+
+namespace bgfs::fuse {
+
+class DevTransport final : public Transport {
+ public:
+  // `device` is non-blocking. `loop` outlives it.
+  DevTransport(Loop* loop, UniqueFd device)
+      : loop_(loop), device_(std::move(device)), slots_(this) {}
+  // Stop() has returned, or Start() was never called.
+  ~DevTransport() override;
+
+  void Start(Handler* handler) override;
+  Task<void> Stop() override;
+  Task<IoStatus> InvalidateAttributes(uint64_t node_id) override;
+  Task<IoStatus> InvalidateEntry(uint64_t parent_id,
+                                 absl::string_view name) override;
+
+ private:
+  using Slot = SlotPool::Slot;
+  enum class Read : uint8_t { kMore, kEmpty, kNoSlot, kEnded };
+
+  // Waits that Stop() can end early.
+  struct PollAwaiter;
+  struct TimerAwaiter;
+
+  void Finish(Exchange* exchange, int error, uint32_t bytes) override;
+  void Drop(Exchange* exchange) override;
+
+  Task<void> Serve();
+  Read ReadOne();
+  void Accept(Slot* slot, size_t bytes);
+  void Return(Slot* slot);
+  Task<void> TrimWhenIdle();
+  Task<IoStatus> Notify(std::string message);
+
+  Loop* const loop_;
+  UniqueFd device_;
+  SlotPool slots_;
+  Handler* handler_ = nullptr;
+  bool stopping_ = false;
+  bool polling_ = false;
+  Completion poll_;
+  WaitQueue slot_waiters_;  // Serve(), where slots are short
+  WaitQueue idle_waiters_;  // Stop(), for the last reply
+  InFlight tasks_;          // Serve(), the trimmer, notifications
+  bool trimming_ = false;
+  uint64_t requests_ = 0;
+  Completion trim_timer_;
+};
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_DEV_TRANSPORT_H_

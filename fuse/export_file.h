@@ -1,0 +1,111 @@
+// The regular file that shows an export: what it answers to each request, over
+// the backend. Reads and writes are in export_file_io.cc, space (fallocate,
+// lseek) in export_file_space.cc, attributes here.
+//
+// A fixed-size export behaves like a block device of its size: writes are
+// clipped, beyond the end there is ENOSPC, truncating gives EPERM. A resizable
+// one behaves like a file.
+//
+// The kernel caches the size. It learns of a change by its own requests from
+// the replies; any other change is told by `invalidate`.
+//
+// Used at the home of the backend.
+#ifndef BGFS_FUSE_EXPORT_FILE_H_
+#define BGFS_FUSE_EXPORT_FILE_H_
+
+#include <sys/types.h>
+#include <time.h>
+
+#include <cstdint>
+
+#include "absl/functional/any_invocable.h"
+#include "fuse/inode.h"
+#include "fuse/negotiate.h"
+#include "graph/backend.h"
+
+namespace bgfs::fuse {
+
+class ExportFile final : public Inode {
+ public:
+  struct Options {
+    mode_t mode = 0600;  // permission bits
+    uid_t uid = 0;
+    gid_t gid = 0;
+    // The kernel keeps what it has read. Only where nobody can change the bytes
+    // below: a read-only export of a graph that is read-only throughout.
+    bool cached = false;
+  };
+
+  // Backend and agreement outlive it. `invalidate` makes the kernel ask for the
+  // attributes again; it must not wait.
+  ExportFile(uint64_t node_id, Options options, Backend* backend,
+             const Agreement* agreement, absl::AnyInvocable<void()> invalidate);
+
+  // The size of the backend has changed.
+  void OnResize() { TellSize(); }
+
+  Task<IoResult<uint32_t>> Serve(Exchange* exchange) override;
+  Task<IoResult<fuse_attr>> Attributes() override;
+  uint64_t attribute_seconds() const override { return 60; }
+  Task<IoResult<fuse_kstatfs>> FileSystem() override;
+
+ private:
+  // While the kernel's own request changes the size: the reply tells it.
+  class OwnResize {
+   public:
+    explicit OwnResize(ExportFile* file) : file_(file) {
+      ++file_->own_resizes_;
+    }
+    OwnResize(const OwnResize&) = delete;
+    OwnResize& operator=(const OwnResize&) = delete;
+    ~OwnResize() {
+      --file_->own_resizes_;
+      file_->TellSize();
+    }
+
+   private:
+    ExportFile* file_;
+  };
+
+  IoResult<uint32_t> Open(Exchange* exchange) const;
+  Task<IoResult<uint32_t>> SetAttributes(Exchange* exchange);
+  Task<IoStatus> Resize(uint64_t size_bytes);
+
+  Task<IoResult<uint32_t>> Read(Exchange* exchange);
+  Task<IoResult<uint32_t>> Write(Exchange* exchange);
+  Task<IoResult<uint32_t>> Sync();
+  Task<IoResult<uint32_t>> CopyFileRange(Exchange* exchange);
+  Task<IoStatus> CopyBytes(int64_t from, int64_t to, int64_t bytes,
+                           Exchange* exchange);
+
+  Task<IoResult<uint32_t>> Allocate(Exchange* exchange);
+  Task<IoStatus> AllocateRange(int64_t offset, int64_t bytes, uint32_t mode);
+  Task<IoStatus> ReserveRange(int64_t offset, int64_t bytes);
+  Task<IoResult<uint32_t>> Seek(Exchange* exchange);
+  Task<IoResult<int64_t>> SeekFrom(int64_t offset, uint32_t whence);
+  Task<uint64_t> AllocatedBytes();
+
+  // How much of [offset, offset + bytes) may be written: 0 bytes is ENOSPC.
+  IoResult<int64_t> ClipWrite(uint64_t offset, uint64_t bytes) const;
+  // The kernel knows that the file reaches to `end` now.
+  void KernelSawEnd(int64_t end);
+  void TellSize();
+  void TouchModified();
+
+  Backend* const backend_;
+  const Agreement* const agreement_;
+  absl::AnyInvocable<void()> invalidate_;
+  const bool cached_;
+  mode_t mode_;
+  uid_t uid_;
+  gid_t gid_;
+  timespec accessed_;
+  timespec modified_;
+  timespec changed_;
+  int own_resizes_ = 0;
+  int64_t kernel_size_;
+};
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_EXPORT_FILE_H_

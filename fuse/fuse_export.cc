@@ -1,0 +1,84 @@
+#include "fuse/fuse_export.h"
+
+#include <cerrno>
+
+#include "fuse/dev_transport.h"
+#include "graph/async/check.h"
+
+namespace bgfs::fuse {
+namespace {
+
+// Nobody makes names in it.
+constexpr mode_t kFolderMode = 0555;
+
+bool ReadOnlyThroughout(const Node& node) {
+  if (!node.read_only()) return false;
+  for (const auto& child : node.children()) {
+    if (!ReadOnlyThroughout(child->node())) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void FuseExport::Serve(UniqueFd device,
+                       absl::AnyInvocable<void()> on_disconnect) {
+  BGFS_CHECK(connection_ == nullptr && !shutting_down());
+  const bool in_folder = !options_.file_name.empty();
+  ExportFile::Options file;
+  file.mode = options_.mode;
+  file.uid = options_.uid;
+  file.gid = options_.gid;
+  file.cached = options_.cache_read_only && !backend().writable() &&
+                ReadOnlyThroughout(backend().node());
+  connection_ = std::make_unique<Connection>(
+      std::make_unique<DevTransport>(&backend().home(), std::move(device)),
+      options_.kernel_mask);
+  file_ = std::make_unique<ExportFile>(
+      in_folder ? kRootId + 1 : kRootId, file, &backend(),
+      &connection_->agreement(), [this] { Spawn(InvalidateAttributes()); });
+  connection_->AddInode(file_.get());
+  if (in_folder) {
+    folder_ = std::make_unique<Folder>(kFolderMode, options_.uid, options_.gid);
+    folder_->Add(options_.file_name, file_.get());
+    connection_->AddInode(folder_.get());
+  }
+  backend().SetOnResize([this] { file_->OnResize(); });
+  Ref();
+  connected_ = true;
+  connection_->Start([this, told = std::move(on_disconnect)]() mutable {
+    LetGo();
+    told();
+  });
+}
+
+void FuseExport::OnShutdown() {
+  if (connection_ == nullptr) return;
+  connection_->Refuse(ESHUTDOWN);
+  LetGo();
+}
+
+void FuseExport::LetGo() {
+  if (!connected_) return;
+  connected_ = false;
+  Spawn(UnrefWhenIdle());
+}
+
+Task<void> FuseExport::UnrefWhenIdle() {
+  co_await connection_->in_flight().WaitIdle();
+  Unref();
+}
+
+Task<void> FuseExport::OnLastUnref() {
+  if (connection_ == nullptr) co_return;
+  backend().SetOnResize(nullptr);
+  co_await connection_->Stop();
+}
+
+Task<void> FuseExport::InvalidateAttributes() {
+  const IoStatus told =
+      co_await connection_->transport().InvalidateAttributes(file_->node_id());
+  told.Ignore();  // ENOENT: the kernel had not looked yet
+}
+
+}  // namespace bgfs::fuse

@@ -1,0 +1,74 @@
+// An export of the type "fuse": a backend shown as one regular file on a FUSE
+// connection of its own, served at the home of the backend.
+//
+//   mounted at a folder:  root = Folder ── "disk.raw" = ExportFile
+//   mounted at a file:    root = ExportFile
+//
+// The connection is the client that holds the export: it gives up its reference
+// when the kernel ends it (umount), or when the export is told to shut down and
+// what was under way has ended; until it is closed every request then gets
+// ESHUTDOWN.
+#ifndef BGFS_FUSE_FUSE_EXPORT_H_
+#define BGFS_FUSE_FUSE_EXPORT_H_
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/strings/string_view.h"
+#include "fuse/connection.h"
+#include "fuse/export_file.h"
+#include "fuse/folder.h"
+#include "fuse/negotiate.h"
+#include "fuse/unique_fd.h"
+#include "graph/export.h"
+
+namespace bgfs::fuse {
+
+struct FuseExportOptions {
+  // The name in the mounted folder; empty where a file is the mount point.
+  std::string file_name;
+  mode_t mode = 0600;
+  uid_t uid = 0;
+  gid_t gid = 0;
+  // Lets the kernel keep what it has read, where nothing below can change. Not
+  // for images that another program may write (force_share).
+  bool cache_read_only = true;
+  KernelMask kernel_mask;
+};
+
+class FuseExport final : public BlockExport {
+ public:
+  FuseExport(std::string id, std::unique_ptr<Backend> backend,
+             FuseExportOptions options)
+      : BlockExport(std::move(id), std::move(backend)),
+        options_(std::move(options)) {}
+
+  absl::string_view type() const override { return "fuse"; }
+
+  // At home: serves the mounted connection (mount.h). Once, and not after
+  // RequestShutdown(). `on_disconnect` is called at home when the kernel has
+  // ended the connection; it must not wait, and may call RequestShutdown().
+  void Serve(UniqueFd device, absl::AnyInvocable<void()> on_disconnect);
+
+ private:
+  void OnShutdown() override;
+  Task<void> OnLastUnref() override;
+
+  void LetGo();
+  Task<void> UnrefWhenIdle();
+  Task<void> InvalidateAttributes();
+
+  const FuseExportOptions options_;
+  std::unique_ptr<Connection> connection_;
+  std::unique_ptr<ExportFile> file_;
+  std::unique_ptr<Folder> folder_;
+  bool connected_ = false;
+};
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_FUSE_EXPORT_H_

@@ -1,0 +1,63 @@
+#include "fuse/negotiate.h"
+
+#include <algorithm>
+#include <cerrno>
+
+namespace bgfs::fuse {
+namespace {
+
+// ASYNC_DIO decides everything: without it one direct request is in flight.
+// Never WRITEBACK_CACHE (it delays errors and hides changes) and never
+// ATOMIC_O_TRUNC (O_TRUNC is to arrive as a truncate, which can be refused).
+constexpr uint64_t kWanted = uint64_t{FUSE_ASYNC_READ} | FUSE_BIG_WRITES |
+                             FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
+                             FUSE_MAX_PAGES | FUSE_INIT_EXT |
+                             kInitDirectIoAllowMmap;
+
+// Background requests (asynchronous I/O) that the kernel sends at once; a
+// connection is the unit of back-pressure.
+constexpr uint16_t kMaxBackground = 512;
+
+constexpr uint32_t kPageBytes = 4096;
+// Without FUSE_MAX_PAGES a request has 32 pages.
+constexpr uint32_t kSmallMaxWrite = 32 * kPageBytes;
+
+}  // namespace
+
+IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
+                   uint32_t max_write_bytes, fuse_init_out* out,
+                   Agreement* agreement) {
+  *out = {};
+  *agreement = {};
+  out->major = FUSE_KERNEL_VERSION;
+  out->minor = FUSE_KERNEL_MINOR_VERSION;
+  if (in.major > FUSE_KERNEL_VERSION) return IoStatus();
+  const uint32_t minor = std::min(in.minor, mask.max_minor);
+  if (in.major < FUSE_KERNEL_VERSION || minor < kOldestMinor) {
+    return IoError(EPROTO);
+  }
+  uint64_t offered = in.flags;
+  if ((offered & FUSE_INIT_EXT) != 0) offered |= uint64_t{in.flags2} << 32;
+  const uint64_t flags = offered & kWanted & ~mask.init_flags;
+
+  agreement->minor = minor;
+  agreement->init_flags = flags;
+  agreement->direct_open_flags = FOPEN_DIRECT_IO | FOPEN_NOFLUSH;
+  if (minor >= kMinorParallelDirectWrites) {
+    agreement->direct_open_flags |= FOPEN_PARALLEL_DIRECT_WRITES;
+  }
+
+  out->max_readahead = in.max_readahead;
+  out->flags = static_cast<uint32_t>(flags);
+  out->flags2 = static_cast<uint32_t>(flags >> 32);
+  out->max_background = kMaxBackground;
+  out->congestion_threshold = kMaxBackground * 3 / 4;
+  out->time_gran = 1;
+  out->max_write = agreement->Has(FUSE_MAX_PAGES)
+                       ? max_write_bytes
+                       : std::min(max_write_bytes, kSmallMaxWrite);
+  out->max_pages = static_cast<uint16_t>(out->max_write / kPageBytes);
+  return IoStatus();
+}
+
+}  // namespace bgfs::fuse

@@ -1,0 +1,41 @@
+// INIT: what the kernel offers, what bgfs takes of it, and what follows for
+// open files. Pure functions.
+#ifndef BGFS_FUSE_NEGOTIATE_H_
+#define BGFS_FUSE_NEGOTIATE_H_
+
+#include <cstdint>
+
+#include "fuse/abi.h"
+#include "graph/async/io_status.h"
+
+namespace bgfs::fuse {
+
+// Makes a newer kernel look like an older one, so that tests run the paths of
+// both.
+struct KernelMask {
+  uint64_t init_flags = 0;   // treated as not offered
+  uint32_t max_minor = ~0u;  // of the protocol
+};
+
+struct Agreement {
+  uint32_t minor = 0;       // of the protocol, as the kernel speaks it
+  uint64_t init_flags = 0;  // in force
+  // FOPEN_ flags of a file whose data bypasses the kernel's cache.
+  uint32_t direct_open_flags = 0;
+
+  bool Has(uint64_t flag) const { return (init_flags & flag) != 0; }
+};
+
+// The oldest protocol spoken here: 7.31, Linux 5.4.
+inline constexpr uint32_t kOldestMinor = 31;
+
+// Fills the answer. `max_write_bytes`: what the transport can carry. EPROTO
+// where the kernel is too old. A kernel of a newer major is answered with ours
+// and asks again; `agreement->minor` is 0 then.
+IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
+                   uint32_t max_write_bytes, fuse_init_out* out,
+                   Agreement* agreement);
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_NEGOTIATE_H_

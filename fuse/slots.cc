@@ -1,0 +1,70 @@
+#include "fuse/slots.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "graph/async/check.h"
+
+namespace bgfs::fuse {
+
+SlotPool::~SlotPool() {
+  BGFS_CHECK(in_use_ == 0);
+  for (const Chunk& chunk : chunks_) {
+    munmap(chunk.memory, kSlotsPerChunk * kStride);
+  }
+}
+
+bool SlotPool::Grow() {
+  if ((chunks_.size() + 1) * kSlotsPerChunk > kMaxSlots) return false;
+  void* memory = mmap(nullptr, kSlotsPerChunk * kStride, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return false;
+  // A huge page would make a small request pay for 2 MiB.
+  madvise(memory, kSlotsPerChunk * kStride, MADV_NOHUGEPAGE);
+  auto slots = std::make_unique<Slot[]>(kSlotsPerChunk);
+  for (size_t i = kSlotsPerChunk; i-- > 0;) {
+    Slot& slot = slots[i];
+    slot.transport = owner_;
+    slot.payload = static_cast<char*>(memory) + i * kStride + kPageBytes;
+    slot.capacity = kPayloadBytes;
+    slot.next_free = free_;
+    free_ = &slot;
+  }
+  chunks_.push_back({memory, std::move(slots)});
+  return true;
+}
+
+SlotPool::Slot* SlotPool::Take() {
+  if (free_ == nullptr && !Grow()) return nullptr;
+  Slot* slot = free_;
+  free_ = slot->next_free;
+  ++in_use_;
+  slot->touched = 0;
+  return slot;
+}
+
+void SlotPool::Return(Slot* slot) {
+  --in_use_;
+  slot->next_free = free_;
+  free_ = slot;
+  if (slot->touched > slot->kept_bytes) {
+    kept_bytes_ += slot->touched - slot->kept_bytes;
+    slot->kept_bytes = slot->touched;
+    if (kept_bytes_ > kMaxKeptBytes) GiveBack(slot);
+  }
+}
+
+void SlotPool::GiveBack(Slot* slot) {
+  madvise(slot->payload, slot->kept_bytes, MADV_DONTNEED);
+  kept_bytes_ -= std::exchange(slot->kept_bytes, 0);
+}
+
+void SlotPool::Trim() {
+  for (Slot* slot = free_; slot != nullptr; slot = slot->next_free) {
+    if (slot->kept_bytes > 0) GiveBack(slot);
+  }
+}
+
+}  // namespace bgfs::fuse
