@@ -130,7 +130,7 @@ Mapping::Step Mapping::Look(GuestOffset at, int64_t bytes) {
 }
 
 IoStatus Mapping::Fault(GuestOffset at, absl::string_view fault) {
-  if (reports_ < kMaxReports) {
+  if (report_ && reports_ < kMaxReports) {
     ++reports_;
     report_(absl::StrCat("the image is damaged at guest offset ", at.value(),
                          ": ", fault));

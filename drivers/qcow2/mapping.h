@@ -41,7 +41,7 @@ struct Extent {
 class Mapping {
  public:
   // Told of damaged places (the first ones), in one line: "the image is damaged
-  // at guest offset 65536: its L2 entry has reserved bits set".
+  // at guest offset 65536: its L2 entry has reserved bits set". May be empty.
   using Report = absl::AnyInvocable<void(absl::string_view)>;
 
   // `file` outlives this.

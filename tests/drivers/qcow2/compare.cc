@@ -18,7 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/qcow2/open_chain.h"
-#include "tests/drivers/qcow2/temp_folder.h"
+#include "tests/drivers/test_graph.h"
 
 namespace bgfs::qcow2 {
 namespace {

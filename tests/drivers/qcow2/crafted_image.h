@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/drivers/qcow2/file_bytes.h"
 #include "tests/drivers/qcow2/raw_header.h"
-#include "tests/drivers/qcow2/temp_folder.h"
 
 namespace bgfs::qcow2 {
 

@@ -13,8 +13,9 @@
 #include "drivers/qcow2/header.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/qcow2/chain_gen.h"
+#include "tests/drivers/qcow2/file_bytes.h"
 #include "tests/drivers/qcow2/open_chain.h"
-#include "tests/drivers/qcow2/temp_folder.h"
+#include "tests/drivers/test_graph.h"
 
 namespace bgfs::qcow2 {
 namespace {

@@ -3,6 +3,7 @@
 #include "drivers/qcow2/qcow2.h"
 
 #include <libdeflate.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -13,8 +14,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/qcow2/crafted_image.h"
+#include "tests/drivers/qcow2/file_bytes.h"
 #include "tests/drivers/qcow2/open_chain.h"
-#include "tests/drivers/qcow2/temp_folder.h"
+#include "tests/drivers/test_graph.h"
 
 namespace bgfs::qcow2 {
 namespace {
@@ -173,6 +175,17 @@ TEST_F(Qcow2Test, DamageIsEioAndReported) {
   EXPECT_THAT(chain_->reports()[3], HasSubstr("past the end of the file"));
 }
 
+TEST_F(Qcow2Test, DamageNeedNotBeReported) {
+  image_.SetL2(1, 3 * kCluster | 2);
+  image_.Write(folder_ / "image");
+  auto opened = OpenChain::Open(folder_ / "image", 1 << 20,
+                                /*with_reports=*/false);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  chain_ = *std::move(opened);
+  EXPECT_TRUE(Read(kCluster, 512).empty());
+  EXPECT_EQ(errno_, EIO);
+}
+
 TEST_F(Qcow2Test, TablesMustBeInTheFile) {
   constexpr uint64_t kSmall = 512;
   constexpr int64_t kPerTable = 32768;
@@ -209,9 +222,9 @@ TEST_F(Qcow2Test, HeadersThatAreRefused) {
   EXPECT_THAT(OpenError(), HasSubstr("extended L2 entries"));
   image_.header.incompatible = 0;
   image_.header.magic = 0;
-  EXPECT_EQ(OpenError(), "not a qcow2 image");
+  EXPECT_THAT(OpenError(), HasSubstr("not a qcow2 image"));
   image_.Resize(0);
-  EXPECT_EQ(OpenError(), "not a qcow2 image");
+  EXPECT_THAT(OpenError(), HasSubstr("not a qcow2 image"));
   image_ = CraftedImage();
   image_.Resize(71);
   EXPECT_THAT(OpenError(), HasSubstr("ends within the qcow2 header"));
@@ -286,8 +299,21 @@ TEST_F(Qcow2Test, ManyReadersOfManyCompressedClusters) {
   }
 }
 
+TEST_F(Qcow2Test, CannotBeOpenedForWriting) {
+  image_.Write(folder_ / "image");
+  TestGraph graph;
+  const auto node = graph.Open("read_only: false qcow2 { file { filename: \"" +
+                               (folder_ / "image") + "\" } }");
+  EXPECT_THAT(node.status().message(),
+              HasSubstr("can only be read in this version"));
+}
+
 TEST_F(Qcow2Test, LimitsAndSpace) {
+  image_.Put(3 * kCluster, Pattern(kCluster, 1));
   Open();
+  struct stat info = {};
+  ASSERT_EQ(stat((folder_ / "image").c_str(), &info), 0);
+  EXPECT_EQ(chain_->disk().AllocatedBytes(), info.st_blocks * 512);
   EXPECT_EQ(chain_->top().limits().request_alignment, 1);
   EXPECT_EQ(chain_->top().limits().opt_transfer, kCluster);
   EXPECT_EQ(chain_->driver().format_name(), "qcow2");
