@@ -5,7 +5,8 @@
 // which began after they arrived and so covers them all, success and failure
 // alike: N concurrent flushes cost one or two real ones.
 
-#include <algorithm>
+#include <memory>
+#include <utility>
 
 #include "graph/node.h"
 
@@ -16,23 +17,23 @@ class Flusher {
  public:
   static Task<IoStatus> Flush(Node& node) {
     auto hold = node.in_flight_.Hold();
-    // The first round that begins from now on.
-    const int64_t covering = node.flushes_started_ + 1;
-    while (node.flush_running_ && node.flushes_done_ < covering) {
-      co_await node.flush_waiters_.Wait();
+    std::shared_ptr<FlushRound> round;
+    if (node.flush_running_) {
+      if (node.next_flush_ == nullptr) {
+        node.next_flush_ = std::make_shared<FlushRound>();
+      }
+      round = node.next_flush_;
+      while (node.flush_running_ && !round->done) {
+        co_await node.flush_waiters_.Wait();
+      }
+      if (round->done) co_return round->status;
     }
-    if (node.flushes_done_ >= covering) {
-      co_return node.failed_flush_ >= covering ? node.flush_error_ : IoStatus();
-    }
+    // This one leads: for itself and for all that wait for the next round.
+    round = std::exchange(node.next_flush_, nullptr);
     node.flush_running_ = true;
-    ++node.flushes_started_;
     const IoStatus status = co_await RunRound(node);
-    ++node.flushes_done_;
-    if (!status.ok()) {
-      node.failed_flush_ = node.flushes_done_;
-      node.flush_error_ = status;
-    }
     node.flush_running_ = false;
+    if (round != nullptr) *round = {true, status};
     node.flush_waiters_.WakeAll();
     co_return status;
   }

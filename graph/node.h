@@ -104,6 +104,12 @@ struct NodeOptions {
   bool no_flush = false;  // cache.no_flush
 };
 
+// How a round of flushes ended, for those that waited for it.
+struct FlushRound {
+  bool done = false;
+  IoStatus status;
+};
+
 class Node {
  public:
   static constexpr size_t kMaxNameBytes = 31;
@@ -174,10 +180,7 @@ class Node {
   int64_t write_generation_ = 1;
   int64_t flushed_generation_ = 0;
   bool flush_running_ = false;
-  int64_t flushes_started_ = 0;
-  int64_t flushes_done_ = 0;
-  int64_t failed_flush_ = 0;  // the last round that failed, and how
-  IoStatus flush_error_;
+  std::shared_ptr<FlushRound> next_flush_;  // null while nobody waits for it
   WaitQueue flush_waiters_;
 };
 
