@@ -128,7 +128,9 @@ Task<IoStatus> TestDriver::Write(Request& request, int64_t offset,
                                  IoView data) {
   const Active active(this, &request);
   CheckTransfer(Op::kWrite, offset, data);
-  EXPECT_LE(offset, node().size()) << "the engine leaves no gap";
+  EXPECT_LE(offset,
+            std::max(node().size(), static_cast<int64_t>(bytes_.size())))
+      << "the engine leaves no gap";
   const IoStatus status =
       co_await Enter({Op::kWrite, offset, data.size(), 0,
                       data.contiguous() ? data.data() : nullptr, &request});
@@ -169,8 +171,9 @@ Task<IoStatus> TestDriver::Reserve(Request& request, int64_t offset,
 }
 
 Task<IoStatus> TestDriver::Truncate(Request& request, int64_t size_bytes,
-                                    Preallocation) {
+                                    Preallocation mode) {
   const Active active(this, &request);
+  preallocation = mode;
   const IoStatus status =
       co_await Enter({Op::kTruncate, size_bytes, 0, 0, nullptr, &request});
   if (status.ok() || !truncates_exactly) {

@@ -83,6 +83,7 @@ class TestDriver : public Driver {
   std::vector<Call> calls;
   int windows_asked = 0;
   int count(Op op) const;
+  Preallocation preallocation = Preallocation::kOff;  // of the last truncate
   int drains = 0;  // OnDrainBegin() less OnDrainEnd()
   int children_resized = 0;
   std::string& bytes() { return bytes_; }

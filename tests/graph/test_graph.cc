@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "tests/graph/async/test_loop.h"
+#include "tests/sim/sim_world.h"
 
 namespace bgfs {
 
@@ -14,9 +14,9 @@ TestDriver& TestGraph::Add(std::string name, int64_t size,
   return added;
 }
 
-TestDriver& TestGraph::Add(std::string name, int64_t size,
-                           const Limits& limits) {
-  TestDriver& driver = Add(std::move(name), size);
+TestDriver& TestGraph::Add(std::string name, int64_t size, const Limits& limits,
+                           NodeOptions options) {
+  TestDriver& driver = Add(std::move(name), size, std::move(options));
   driver.wanted_limits = limits;
   driver.node().RefreshLimits();
   return driver;
@@ -74,8 +74,8 @@ Task<void> RunAndClose(EngineTestBody body, Loop* loop) {
 }  // namespace
 
 void RunEngineTest(EngineTestBody body) {
-  auto loop = StartLoop("engine");
-  BlockOn(*loop, RunAndClose(body, loop.get()));
+  SimWorld world(/*seed=*/1);
+  world.Run(RunAndClose(body, &world.loop()));
 }
 
 }  // namespace bgfs

@@ -40,8 +40,8 @@ class TestGraph {
 
   // A node of `size` zeros. What `options` leaves unnamed is named `name`.
   TestDriver& Add(std::string name, int64_t size, NodeOptions options = {});
-  // A node with these limits.
-  TestDriver& Add(std::string name, int64_t size, const Limits& limits);
+  TestDriver& Add(std::string name, int64_t size, const Limits& limits,
+                  NodeOptions options = {});
   // Any driver, which the graph then owns.
   Node& AddNode(std::string name, int64_t size, std::unique_ptr<Driver> driver,
                 NodeOptions options = {});
