@@ -12,12 +12,15 @@ namespace bgfs {
 
 Graph::~Graph() { BGFS_CHECK(nodes_.empty()); }
 
+std::string Graph::NewNodeName() {
+  static std::atomic<int64_t> next{1};
+  return absl::StrCat("#block", next.fetch_add(1));
+}
+
 Node* Graph::AddNode(NodeOptions options, std::unique_ptr<Driver> driver) {
-  static std::atomic<int64_t> next_generated{1};
-  if (options.name.empty()) {
-    options.name = absl::StrCat("#block", next_generated.fetch_add(1));
-  }
+  if (options.name.empty()) options.name = NewNodeName();
   BGFS_CHECK(options.name.size() <= Node::kMaxNameBytes);
+  BGFS_CHECK(FindNode(options.name) == nullptr);
   nodes_.push_back(
       std::make_unique<Node>(this, std::move(options), std::move(driver)));
   nodes_.back()->RefreshLimits();

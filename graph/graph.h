@@ -29,8 +29,12 @@ class Graph {
 
   // The rest at home.
 
-  // Adds a node. An empty name is replaced by a generated one ("#block123",
-  // unique in the process).
+  // A name that no other node of the process has: "#block123". Whoever names
+  // nodes before they are added takes it from here. From any thread.
+  static std::string NewNodeName();
+
+  // Adds a node. An empty name is replaced by a generated one; no other node of
+  // the graph may have the name.
   Node* AddNode(NodeOptions options, std::unique_ptr<Driver> driver);
   // Takes back a node that nobody uses, with its edges (an open that failed
   // half-way); its driver's Close() has run.
