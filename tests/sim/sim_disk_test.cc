@@ -394,11 +394,16 @@ TEST(SimDisk, AKilledProcessLeavesItsPageCache) {
     MakeCalm(&disk);
     disk.Create(kPath, "");
     auto file = world.Run(MustOpen({.writable = true}));
+    EXPECT_TRUE(file->LockShared(100).ok());
+    disk.LockElsewhere(kPath, 101, false, "another");
     disk.AfterOps(8, [&disk] { disk.Kill(); });
     EXPECT_EQ(world.Run(WriteBlocks(file.get())), 6);
     EXPECT_TRUE(HasBlocks(disk.Content(kPath), 6));
     disk.Restart();
     EXPECT_EQ(std::ssize(disk.Content(kPath)), 6 * kBlock);
+    auto again = world.Run(MustOpen({}));
+    EXPECT_FALSE(*again->WouldConflict(100));  // locks die with their process
+    EXPECT_TRUE(*again->WouldConflict(101));
   });
 }
 

@@ -47,16 +47,17 @@ TEST(Loop, RunsPostsOfEachThreadInOrder) {
   }
 }
 
-// Each post finds the loop asleep, or just falling asleep.
+// The next post comes at every distance from the end of the one before, so that
+// it meets the loop busy, asleep, and just falling asleep.
 TEST(Loop, NeverSleepsThroughAPost) {
   auto loop = StartLoop();
   std::atomic<int> ran{0};
-  for (int i = 0; i < 20000; ++i) {
-    loop->Post([&ran] {
-      ran.fetch_add(1);
-      ran.notify_one();
-    });
-    ran.wait(i);
+  std::atomic<int> spun{0};
+  for (int i = 0; i < 50000; ++i) {
+    loop->Post([&ran] { ran.fetch_add(1); });
+    while (ran.load() == i) {
+    }
+    for (int spin = 0; spin < i % 500; ++spin) spun.store(spin);
   }
 }
 

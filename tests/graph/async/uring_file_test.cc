@@ -43,6 +43,8 @@ Task<std::unique_ptr<File>> MustOpen(std::string path, OpenOptions options) {
   co_return *std::move(file);
 }
 
+void Touch(const std::string& path) { const std::ofstream file(path); }
+
 Task<void> Close(std::unique_ptr<File> file) {
   file.reset();
   co_return;
@@ -362,7 +364,7 @@ Task<void> MeetNoLock(std::string path) {
 
 TEST_P(UringFileTest, NamesWhoHoldsALock) {
   Create("");
-  std::ofstream(Path("other")) << "";
+  Touch(Path("other"));
   {
     const Locker other(Path("other"));
     const Locker locker(Path());
@@ -378,7 +380,7 @@ class BtrfsMount {
  public:
   explicit BtrfsMount(const std::string& folder)
       : image_(folder + "/btrfs.img"), folder_(folder + "/mnt") {
-    std::ofstream{image_};
+    Touch(image_);
     std::filesystem::resize_file(image_, 128 * kKiB * kKiB);
     std::filesystem::create_directory(folder_);
     mounted_ =
@@ -402,7 +404,7 @@ class BtrfsMount {
 TEST_P(UringFileTest, NamesWhoHoldsALockOnBtrfs) {
   const BtrfsMount btrfs(folder_);
   if (!btrfs.mounted()) GTEST_SKIP() << "cannot mount btrfs here";
-  std::ofstream{btrfs.Path()};
+  Touch(btrfs.Path());
   const Locker locker(btrfs.Path());
   ASSERT_TRUE(locker.ready());
   BlockOn(*loop_, MeetLock(btrfs.Path(), locker.Description()));
