@@ -58,6 +58,10 @@ Task<absl::Status> Qcow2::Open() {
                                        std::move(options_.report));
   cluster_cache_ = std::make_unique<ClusterCache>(
       file_, mapping_.get(), header_.geometry, header_.compression);
+  idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] {
+    mapping_->l2_cache().Clear();
+    cluster_cache_->Clear();
+  });
   const IoStatus loaded = co_await mapping_->Load();
   if (!loaded.ok()) co_return loaded.ToStatus("reading the L1 table");
   node().SetSize(header_.size_bytes);
@@ -66,6 +70,7 @@ Task<absl::Status> Qcow2::Open() {
 }
 
 Task<IoStatus> Qcow2::Read(Request& request, int64_t offset, IoView data) {
+  idle_->Touch();
   const IoResult<Extent> first =
       co_await mapping_->Lookup(request, GuestOffset(offset), data.size());
   if (!first.ok()) co_return first.status();
@@ -150,6 +155,7 @@ Task<IoResult<BlockStatus>> Qcow2::Refine(Request& request,
 
 Task<IoResult<BlockStatus>> Qcow2::Status(Request& request, int64_t offset,
                                           int64_t bytes, bool precise) {
+  idle_->Touch();
   IoResult<Extent> extent =
       co_await mapping_->Lookup(request, GuestOffset(offset), bytes);
   if (!extent.ok()) co_return extent.status();
@@ -180,9 +186,10 @@ void Qcow2::RefreshLimits(Limits* limits) {
 }
 
 Task<void> Qcow2::Close() {
+  if (idle_ != nullptr) co_await idle_->Stop();
+  idle_.reset();
   cluster_cache_.reset();
   mapping_.reset();
-  co_return;
 }
 
 }  // namespace bgfs::qcow2

@@ -24,6 +24,7 @@
 #include "absl/strings/string_view.h"
 #include "drivers/qcow2/cluster_cache.h"
 #include "drivers/qcow2/header.h"
+#include "drivers/qcow2/idle_timer.h"
 #include "drivers/qcow2/mapping.h"
 #include "graph/driver.h"
 #include "graph/node.h"
@@ -38,6 +39,8 @@ Task<absl::StatusOr<Header>> ReadHeader(Child& file);
 struct Options {
   // The most memory for cached L2 tables (`l2_cache_size`).
   int64_t l2_cache_bytes = int64_t{32} << 20;
+  // After so long without a request all caches are given back.
+  int64_t idle_ns = int64_t{60} * 1000 * 1000 * 1000;
   // Told, in one line, of damage that a read met. May be empty.
   Mapping::Report report;
 };
@@ -51,6 +54,8 @@ class Qcow2 final : public Driver {
   Task<absl::Status> Open();
 
   const Header& header() const { return header_; }
+  // Between Open() and Close().
+  const L2Cache& l2_cache() const { return mapping_->l2_cache(); }
 
   absl::string_view format_name() const override { return "qcow2"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
@@ -71,6 +76,7 @@ class Qcow2 final : public Driver {
   Child* file_ = nullptr;
   std::unique_ptr<Mapping> mapping_;
   std::unique_ptr<ClusterCache> cluster_cache_;
+  std::unique_ptr<IdleTimer> idle_;
 };
 
 }  // namespace bgfs::qcow2

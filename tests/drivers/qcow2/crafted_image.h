@@ -42,12 +42,13 @@ class CraftedImage {
   }
   void Resize(uint64_t bytes) { bytes_.resize(bytes); }
 
-  void Write(const std::string& path) const {
+  std::vector<uint8_t> Bytes() const {
     std::vector<uint8_t> all = bytes_;
     const std::vector<uint8_t> first = header.Serialize();
     std::copy_n(first.begin(), std::min(first.size(), all.size()), all.begin());
-    StoreFile(path, all);
+    return all;
   }
+  void Write(const std::string& path) const { StoreFile(path, Bytes()); }
 
   RawHeader header;
 

@@ -11,12 +11,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "drivers/create.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/qcow2/crafted_image.h"
 #include "tests/drivers/qcow2/file_bytes.h"
 #include "tests/drivers/qcow2/open_chain.h"
 #include "tests/drivers/test_graph.h"
+#include "tests/sim/sim_world.h"
 
 namespace bgfs::qcow2 {
 namespace {
@@ -317,6 +320,51 @@ TEST_F(Qcow2Test, LimitsAndSpace) {
   EXPECT_EQ(chain_->top().limits().request_alignment, 1);
   EXPECT_EQ(chain_->top().limits().opt_transfer, kCluster);
   EXPECT_EQ(chain_->driver().format_name(), "qcow2");
+}
+
+// With virtual time: an image in memory, read, then left alone.
+Task<void> ReadThenRest(Loop* loop, const CraftedImage* crafted) {
+  Graph graph(loop);
+  const Bytes bytes = crafted->Bytes();
+  const auto file = co_await OpenNode(
+      graph,
+      ParseNode(absl::StrCat("read_only: false memory { size: \"", bytes.size(),
+                             "\" }")),
+      OpenContext());
+  auto writer = *Backend::Create("writer", *file,
+                                 {kConsistentRead | kWrite, kAllPermissions});
+  EXPECT_TRUE((co_await writer->Write(
+                   0, IoView(bytes.data(), static_cast<int64_t>(bytes.size()))))
+                  .ok());
+  auto header = co_await ReadHeader(writer->root());
+  writer.reset();
+  Options options;
+  options.idle_ns = 1000000;
+  auto driver = std::make_unique<Qcow2>(*std::move(header), std::move(options));
+  Qcow2* image = driver.get();
+  NodeOptions node_options;
+  node_options.read_only = true;
+  Node* node = graph.AddNode(std::move(node_options), std::move(driver));
+  EXPECT_TRUE(node->AttachChild("file", ChildRole::kFile, *file).ok());
+  EXPECT_TRUE((co_await image->Open()).ok());
+  auto reader =
+      *Backend::Create("reader", node, {kConsistentRead, kAllPermissions});
+  char byte = 0;
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE((co_await reader->Read(0, IoView(&byte, 1))).ok());
+    EXPECT_EQ(image->l2_cache().cached(), 1);
+    co_await loop->SleepUntil(loop->NowNs() + 10000000);
+    EXPECT_EQ(image->l2_cache().cached(), 0);
+  }
+  EXPECT_TRUE((co_await reader->Read(0, IoView(&byte, 1))).ok());
+  reader.reset();
+  EXPECT_TRUE((co_await graph.Close()).ok());
+}
+
+TEST_F(Qcow2Test, CachesAreGivenBackWhenIdle) {
+  image_.SetL2(0, kEntryZero);
+  SimWorld world(1);
+  world.Run(ReadThenRest(&world.loop(), &image_));
 }
 
 }  // namespace
