@@ -235,16 +235,11 @@ Task<IoStatus> FileDriver::Truncate(Request&, int64_t size_bytes,
     co_return size_bytes == old_size ? IoStatus() : IoError(ENOTSUP);
   }
   if (preallocation == Preallocation::kMetadata) co_return IoError(ENOTSUP);
-  // What a failed write may have left past the end must not come back.
-  if (size_bytes > old_size) BGFS_CO_TRY(co_await SetFileSize(old_size));
   BGFS_CO_TRY(co_await SetFileSize(size_bytes));
   if (size_bytes <= old_size || preallocation == Preallocation::kOff) {
     co_return IoStatus();
   }
-  const IoStatus status =
-      co_await Preallocate(old_size, size_bytes, preallocation);
-  if (!status.ok()) (co_await SetFileSize(old_size)).Ignore();
-  co_return status;
+  co_return co_await Preallocate(old_size, size_bytes, preallocation);
 }
 
 Task<IoStatus> FileDriver::Preallocate(int64_t from, int64_t to,
@@ -293,16 +288,13 @@ Task<IoResult<BlockStatus>> FileDriver::Status(Request&, int64_t offset,
   status.file = &node();
   status.file_offset = offset;
   if (!precise) co_return status;
-  const IoResult<int64_t> data = co_await file_->SeekData(offset);
   int64_t end = offset + bytes;
+  const IoResult<int64_t> data = co_await file_->SeekData(offset);
   if (data.ok() && *data == offset) {
     const IoResult<int64_t> hole = co_await file_->SeekHole(offset);
-    if (hole.ok() && *hole > offset) {
-      end = std::min(end, AlignUp(*hole, alignment_));
-    }
-  } else if (data.error() == ENXIO ||
-             (data.ok() && AlignDown(*data, alignment_) > offset)) {
-    if (data.ok()) end = std::min(end, AlignDown(*data, alignment_));
+    if (hole.ok() && *hole > offset) end = std::min(end, *hole);
+  } else if (data.ok() || data.error() == ENXIO) {
+    if (data.ok()) end = std::min(end, *data);
     status.flags &= ~BlockStatus::kData;
     status.flags |= BlockStatus::kZero;
   }
