@@ -293,7 +293,7 @@ Task<IoResult<BlockStatus>> FileDriver::Status(Request&, int64_t offset,
   if (data.ok() && *data == offset) {
     const IoResult<int64_t> hole = co_await file_->SeekHole(offset);
     if (hole.ok() && *hole > offset) end = std::min(end, *hole);
-  } else if (data.ok() || data.error() == ENXIO) {
+  } else if (data.error() == ENXIO || (data.ok() && *data > offset)) {
     if (data.ok()) end = std::min(end, *data);
     status.flags &= ~BlockStatus::kData;
     status.flags |= BlockStatus::kZero;
