@@ -1,0 +1,194 @@
+// Chains as qemu-img makes them, opened by what their headers name.
+
+#include <sys/resource.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/drivers/test_graph.h"
+
+namespace bgfs {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class ChainTest : public ::testing::Test {
+ protected:
+  void SetUp() override { folder_.Write("base.img", std::string(65536, 'r')); }
+  // `$D` stands for the folder.
+  void Shell(const std::string& command) {
+    const std::string line =
+        absl::StrReplaceAll(command, {{"$D", folder_.path()}});
+    ASSERT_EQ(std::system(line.c_str()), 0) << line;
+  }
+  // An overlay with 1 MiB whose header names `backing`, whatever that is.
+  void Overlay(const std::string& name, const std::string& backing,
+               const std::string& more = "-F raw") {
+    Shell(absl::StrCat("qemu-img create -q -u -f qcow2 ", more, " -b '",
+                       backing, "' $D/", name, " 1M"));
+  }
+  // Removes the record of the backing file's format.
+  void ForgetFormat(const std::string& name) {
+    std::string image = ReadHostFile(folder_ / name);
+    const size_t at = image.find("\xe2\x79\x2a\xca");
+    ASSERT_NE(at, std::string::npos);
+    image.replace(at, 4, "none");
+    folder_.Write(name, image);
+  }
+  static std::string Node(const std::string& path,
+                          const std::string& more = "") {
+    return absl::StrCat(more, " qcow2 { file { filename: \"", path, "\" } }");
+  }
+  std::string OpenError(const std::string& name) {
+    const auto node = graph_.Open(Node(folder_ / name));
+    EXPECT_THAT(graph_.graph().nodes(), IsEmpty());
+    return std::string(node.status().message());
+  }
+
+  TempFolder folder_;
+  TestGraph graph_;
+};
+
+TEST_F(ChainTest, FollowsNamesOfEveryForm) {
+  Overlay("a.qcow2", "base.img");
+  Overlay("b.qcow2", "file:a.qcow2", "-F qcow2");
+  Overlay("c.qcow2", R"(json:{"driver":"qcow2","file":{"driver":"file",)"
+                     R"("filename":"b.qcow2"}})");
+  Overlay("d.qcow2", folder_ / "c.qcow2", "-F qcow2");
+  auto disk = graph_.Disk(Node(folder_ / "d.qcow2"), kConsistentRead);
+  EXPECT_EQ(disk->size(), 1 << 20);
+  EXPECT_EQ(disk->Read(65530, 10), "rrrrrr" + std::string(4, '\0'));
+  EXPECT_THAT(graph_.graph().nodes(), SizeIs(10));
+  EXPECT_THAT(graph_.warnings(), IsEmpty());
+  const bgfs::Node* node = &disk->backend().node();
+  for (int i = 0; i < 4; ++i) node = &node->backing()->node();
+  EXPECT_EQ(node->driver().format_name(), "raw");
+  EXPECT_TRUE(node->read_only());
+}
+
+TEST_F(ChainTest, RelativeNamesAreRelativeToTheirHolder) {
+  std::filesystem::create_directory(folder_ / "sub");
+  folder_.Write("sub/base.img", std::string(65536, 's'));
+  Overlay("sub/a.qcow2", "base.img");
+  Overlay("top.qcow2", "sub/a.qcow2", "-F qcow2");
+  graph_.context().allow_implicit = {folder_ / "sub"};
+  auto disk = graph_.Disk(Node(folder_ / "top.qcow2"), kConsistentRead);
+  EXPECT_EQ(disk->Read(0, 2), "ss");
+}
+
+TEST_F(ChainTest, ConfiguredBackingsComeFirst) {
+  Overlay("a.qcow2", "/none");
+  folder_.Write("other.img", std::string(65536, 'o'));
+  {
+    auto disk = graph_.Disk(
+        absl::StrCat("force_share: true cache { no_flush: true } qcow2 { file "
+                     "{ filename: \"",
+                     folder_ / "a.qcow2",
+                     "\" } backing_inline { raw { file { filename: \"",
+                     folder_ / "other.img", "\" } } } }"),
+        kConsistentRead);
+    EXPECT_EQ(disk->Read(0, 2), "oo");
+    const bgfs::Node& backing = disk->backend().node().backing()->node();
+    EXPECT_TRUE(backing.read_only());
+    EXPECT_TRUE(backing.options().no_flush);
+  }
+  ASSERT_TRUE(graph_.Close().ok());
+  EXPECT_THAT(
+      graph_
+          .Open(absl::StrCat("qcow2 { file { filename: \"", folder_ / "a.qcow2",
+                             "\" } backing: \"b\" }"))
+          .status()
+          .message(),
+      HasSubstr("node \"b\" is not open"));
+}
+
+TEST_F(ChainTest, RefusesWhereThePolicyDoes) {
+  TempFolder elsewhere;
+  elsewhere.Write("base.img", "x");
+  Overlay("a.qcow2", elsewhere / "base.img");
+  Overlay("b.qcow2", "a.qcow2", "-F qcow2");
+  EXPECT_THAT(
+      OpenError("b.qcow2"),
+      AllOf(HasSubstr(absl::StrCat("backing file of \"", folder_ / "a.qcow2")),
+            HasSubstr(absl::StrCat("--allow-implicit=", elsewhere.path()))));
+  graph_.context().implicit_files = proto::ImplicitFiles::DENY;
+  EXPECT_THAT(OpenError("b.qcow2"), HasSubstr("DENY"));
+  graph_.context().implicit_files = proto::ImplicitFiles::ANY;
+  EXPECT_TRUE(graph_.Open(Node(folder_ / "b.qcow2")).ok());
+}
+
+TEST_F(ChainTest, RefusesWhatItCannotOpen) {
+  Overlay("a.qcow2", "nbd://host/x");
+  EXPECT_THAT(OpenError("a.qcow2"),
+              AllOf(HasSubstr("backing file of"), HasSubstr("\"nbd\"")));
+  Overlay("b.qcow2", "base.img", "-F vmdk");
+  EXPECT_THAT(OpenError("b.qcow2"), HasSubstr("format \"vmdk\""));
+  Overlay("c.qcow2", "none.img");
+  EXPECT_THAT(OpenError("c.qcow2"),
+              AllOf(HasSubstr("none.img"), HasSubstr("No such file")));
+  Overlay("d.qcow2", "base.img", "-F qcow2");
+  EXPECT_THAT(OpenError("d.qcow2"),
+              AllOf(HasSubstr("base.img\": "), HasSubstr("qcow2")));
+}
+
+TEST_F(ChainTest, ProbesOnlyByMagicAndSaysSo) {
+  Overlay("a.qcow2", "base.img");
+  Overlay("b.qcow2", "a.qcow2", "-F qcow2");
+  ForgetFormat("b.qcow2");
+  EXPECT_TRUE(graph_.Open(Node(folder_ / "b.qcow2")).ok());
+  EXPECT_THAT(graph_.warnings(),
+              ElementsAre(AllOf(HasSubstr("b.qcow2\": the header does not"),
+                                HasSubstr("-F qcow2 -b \"a.qcow2\""))));
+  ASSERT_TRUE(graph_.Close().ok());
+  ForgetFormat("a.qcow2");
+  EXPECT_THAT(OpenError("b.qcow2"),
+              AllOf(HasSubstr("base.img\" has no magic"),
+                    HasSubstr("rebase -u -F raw -b \"base.img\"")));
+  folder_.Write("base.img", "vhdxfile");
+  EXPECT_THAT(OpenError("b.qcow2"), HasSubstr("its format is vhdx"));
+}
+
+TEST_F(ChainTest, RefusesLoops) {
+  Overlay("a.qcow2", "a.qcow2", "-F qcow2");
+  EXPECT_THAT(OpenError("a.qcow2"), HasSubstr("the chain is a loop"));
+  Overlay("b.qcow2", "d.qcow2", "-F qcow2");
+  Overlay("c.qcow2", "b.qcow2", "-F qcow2");
+  std::filesystem::create_hard_link(folder_ / "c.qcow2", folder_ / "d.qcow2");
+  EXPECT_THAT(OpenError("c.qcow2"),
+              AllOf(HasSubstr("d.qcow2\" is already in the chain"),
+                    HasSubstr("backing file of \"")));
+}
+
+TEST_F(ChainTest, OpensDeepChainsUpToALimit) {
+  rlimit files{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
+  files.rlim_cur = files.rlim_max;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &files), 0);
+  if (files.rlim_cur < 1200) GTEST_SKIP() << "too few files may be open";
+  Overlay("0000.qcow2", "xxxx.qcow2", "-F qcow2 -o cluster_size=512");
+  const std::string image = ReadHostFile(folder_ / "0000.qcow2");
+  for (int i = 1; i <= kMaxChainDepth; ++i) {
+    folder_.Write(
+        absl::StrFormat("%04d.qcow2", i),
+        absl::StrReplaceAll(image, {{"xxxx", absl::StrFormat("%04d", i - 1)}}));
+  }
+  Shell("qemu-img create -q -f qcow2 -o cluster_size=512 $D/0000.qcow2 1M");
+  Shell("qemu-io -f qcow2 -c 'write -q -P 97 5000 1000' $D/0000.qcow2");
+  EXPECT_THAT(OpenError(absl::StrFormat("%04d.qcow2", kMaxChainDepth)),
+              HasSubstr("deeper than 1024 images"));
+  auto disk = graph_.Disk(
+      Node(folder_ / absl::StrFormat("%04d.qcow2", kMaxChainDepth - 1)),
+      kConsistentRead);
+  EXPECT_EQ(disk->Read(5999, 2), std::string("a\0", 2));
+}
+
+}  // namespace
+}  // namespace bgfs
