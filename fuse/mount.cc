@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
@@ -25,8 +26,23 @@
 #include "absl/strings/str_replace.h"
 #include "fuse/holders.h"
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#include <sanitizer/lsan_interface.h>
+#define BGFS_LEAK_SANITIZER 1
+#endif
+#endif
+
 namespace bgfs::fuse {
 namespace {
+
+// libfuse copies the path and frees it only where it unmounts by itself.
+int MountSession(fuse_session* session, const std::string& path) {
+#ifdef BGFS_LEAK_SANITIZER
+  const __lsan::ScopedDisabler known_leak;
+#endif
+  return fuse_session_mount(session, path.c_str());
+}
 
 // What libfuse said last on this thread; it only prints, so its printer is
 // replaced.
@@ -154,7 +170,7 @@ absl::StatusOr<UniqueFd> MountWithLibfuse(const std::string& path,
   }
   // The session goes at once: only its descriptor is of use here.
   absl::Cleanup destroy = [&] { fuse_session_destroy(session); };
-  if (fuse_session_mount(session, path.c_str()) != 0) {
+  if (MountSession(session, path) != 0) {
     return absl::UnavailableError(absl::StrCat(
         "cannot mount at \"", path,
         "\": ", last_message.empty() ? "see above" : last_message));
@@ -201,7 +217,8 @@ absl::Status RunFusermount(const std::string& path, bool lazy) {
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return absl::OkStatus();
-  const absl::string_view said(text, length > 0 ? size_t(length) : 0);
+  const absl::string_view said(
+      text, static_cast<size_t>(std::max<ssize_t>(0, length)));
   return absl::UnavailableError(absl::StrCat(
       "cannot unmount \"", path, "\": ", absl::StripAsciiWhitespace(said)));
 }

@@ -18,6 +18,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "tests/fuse/mounted_disk.h"
 
 namespace bgfs::fuse {
@@ -126,8 +127,8 @@ TEST(FileIo, MapsShared) {
       mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0));
   ASSERT_NE(map, MAP_FAILED) << strerror(errno);
   EXPECT_EQ(std::string(map + 4096, 6), "before");
-  std::memcpy(map + 8192, "mapped", 6);
-  std::memcpy(map + kSize - 103, "tail", 3);
+  absl::string_view("mapped").copy(map + 8192, 6);
+  absl::string_view("tai").copy(map + kSize - 103, 3);
   EXPECT_EQ(msync(map, kSize, MS_SYNC), 0);
   EXPECT_EQ(ReadAt(fd.get(), 8192, 6), "mapped");
   EXPECT_EQ(ReadAt(fd.get(), kSize - 103, 10), "tai");
@@ -187,20 +188,22 @@ TEST(FileIo, ParallelDirectWritesLoseNothing) {
   MountedDisk disk({});
   std::vector<uint32_t> last(kBlocks, 0);
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       UniqueFd fd = Open(disk, O_RDWR | O_DIRECT);
-      std::mt19937 random(seed + unsigned(t));
+      std::mt19937 random(seed + static_cast<unsigned>(t));
       alignas(4096) static thread_local uint32_t block[1024];
       for (uint32_t round = 1; round <= 300; ++round) {
-        const int mine = int(random() % (kBlocks / kThreads)) * kThreads + t;
+        const int mine =
+            static_cast<int>(random() % (kBlocks / kThreads)) * kThreads + t;
         std::fill(std::begin(block), std::end(block),
-                  round * kThreads + uint32_t(t));
+                  round * kThreads + static_cast<uint32_t>(t));
         ASSERT_EQ(pwrite(fd.get(), block, 4096, int64_t{mine} * 4096), 4096);
-        last[size_t(mine)] = block[0];
+        last.at(mine) = block[0];
         std::fill(std::begin(block), std::end(block), 0);
         ASSERT_EQ(pread(fd.get(), block, 4096, int64_t{mine} * 4096), 4096);
-        ASSERT_EQ(block[0], last[size_t(mine)]);
+        ASSERT_EQ(block[0], last.at(mine));
       }
     });
   }
@@ -209,7 +212,7 @@ TEST(FileIo, ParallelDirectWritesLoseNothing) {
   for (int b = 0; b < kBlocks; ++b) {
     uint32_t words[1024];
     ASSERT_EQ(pread(fd.get(), words, 4096, int64_t{b} * 4096), 4096);
-    for (uint32_t word : words) ASSERT_EQ(word, last[size_t(b)]) << b;
+    for (uint32_t word : words) ASSERT_EQ(word, last.at(b)) << b;
   }
 }
 
@@ -226,11 +229,11 @@ TEST(FileIo, ParkedRequestsStarveNobody) {
   const std::unique_ptr<char, void (*)(void*)> memory(
       static_cast<char*>(aligned_alloc(4096, size_t{kParked} * 4096)), free);
   std::vector<iocb> blocks(kParked);
-  for (int i = 0; i < kParked; ++i) {
-    iocb* block = &blocks[size_t(i)];
+  for (int64_t i = 0; i < kParked; ++i) {
+    iocb* block = &blocks.at(i);
     *block = {};
     block->aio_lio_opcode = IOCB_CMD_PREAD;
-    block->aio_fildes = uint32_t(fd.get());
+    block->aio_fildes = static_cast<uint32_t>(fd.get());
     block->aio_buf = reinterpret_cast<uint64_t>(memory.get() + i * 4096);
     block->aio_nbytes = 4096;
     block->aio_offset = (i % 256) * 4096;

@@ -150,7 +150,7 @@ TEST(FileSpace, PunchesAndZeroes) {
   for (int i = 0; i < 65536; ++i) {
     const bool zero =
         (i >= 100 && i < 20100) || (i >= 30000 && i < 40000) || i >= 60000;
-    ASSERT_EQ(text[size_t(i)], zero ? '\0' : 'x') << i;
+    ASSERT_EQ(text.at(i), zero ? '\0' : 'x') << i;
   }
   EXPECT_EQ(Stat(disk).st_size, kSize);
   EXPECT_EQ(fallocate(fd.get(), FALLOC_FL_ZERO_RANGE, kSize - 1, 2), -1);

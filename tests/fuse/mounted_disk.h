@@ -25,6 +25,7 @@ struct DiskOptions {
   bool writable = true;
   bool resizable = false;
   bool in_folder = false;
+  std::string target;  // a file to mount over; one of its own if empty
   FuseExportOptions fuse;
 };
 
@@ -37,8 +38,10 @@ class MountedDisk {
     auto driver = std::make_unique<TestDriver>(options_.size);
     driver_ = driver.get();
     BlockOn(*loop_, Open(std::move(driver)));
-    const std::string target =
-        options_.in_folder ? temp_.MakeFolder() : temp_.MakeFile();
+    std::string target = options_.target;
+    if (target.empty()) {
+      target = options_.in_folder ? temp_.MakeFolder() : temp_.MakeFile();
+    }
     path_ = options_.in_folder ? target + "/disk.raw" : target;
     MountOptions mount;
     mount.read_only = false;
