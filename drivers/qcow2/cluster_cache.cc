@@ -6,7 +6,6 @@
 
 #include "absl/types/span.h"
 #include "drivers/qcow2/compression.h"
-#include "graph/async/check.h"
 #include "graph/async/loop.h"
 
 namespace bgfs::qcow2 {
@@ -46,17 +45,14 @@ std::shared_ptr<ClusterCache::Cluster> ClusterCache::Find(HostOffset host) {
 
 // Decompresses the whole cluster to `to`.
 Task<IoStatus> ClusterCache::Unpack(Request& request, Extent extent, char* to) {
-  // The last sector of the data may be cut off by the end of the file.
-  const int64_t bytes =
-      std::min(extent.compressed_bytes, file_->size() - extent.host.value());
-  BGFS_CHECK(bytes > 0);
-  AlignedBuffer input = AlignedBuffer::Allocate(bytes);
+  // What the file lacks of the last sector reads as zeros.
+  AlignedBuffer input = AlignedBuffer::Allocate(extent.compressed_bytes);
   if (!input) co_return IoError(ENOMEM);
   BGFS_CO_TRY(
       co_await file_->Read(&request, extent.host.value(), input.view()));
   const absl::Span<const uint8_t> from(
       reinterpret_cast<const uint8_t*>(input.data()),
-      static_cast<size_t>(bytes));
+      static_cast<size_t>(input.size()));
   const absl::Span<uint8_t> cluster(
       reinterpret_cast<uint8_t*>(to),
       static_cast<size_t>(geometry_.cluster_size()));

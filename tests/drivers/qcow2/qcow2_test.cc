@@ -178,6 +178,23 @@ TEST_F(Qcow2Test, DamageIsEioAndReported) {
   EXPECT_THAT(chain_->reports()[3], HasSubstr("past the end of the file"));
 }
 
+TEST_F(Qcow2Test, Version2HasNoZeroClusters) {
+  image_.header.version = 2;
+  image_.SetL2(1, kEntryZero);
+  Open();
+  EXPECT_EQ(Read(0, 512), Bytes(512));
+  EXPECT_TRUE(Read(kCluster, 512).empty());
+  EXPECT_EQ(errno_, EIO);
+}
+
+TEST_F(Qcow2Test, CompressedDataMayEndWithTheFile) {
+  const Bytes packed = Deflate(Pattern(kCluster, 9));
+  image_.Put(3 * kCluster + 77, packed);  // and no byte of its last sector
+  image_.SetL2(0, CompressedEntry(3 * kCluster + 77, packed.size()));
+  Open();
+  EXPECT_EQ(Read(0, kCluster), Pattern(kCluster, 9));
+}
+
 TEST_F(Qcow2Test, DamageNeedNotBeReported) {
   image_.SetL2(1, 3 * kCluster | 2);
   image_.Write(folder_ / "image");
