@@ -15,6 +15,7 @@
 
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cstdint>
 
@@ -29,8 +30,8 @@ class ExportFile final : public Inode {
  public:
   struct Options {
     mode_t mode = 0600;  // permission bits
-    uid_t uid = 0;
-    gid_t gid = 0;
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
     // The kernel keeps what it has read. Only where nobody can change the bytes
     // below: a read-only export of a graph that is read-only throughout.
     bool cached = false;

@@ -12,6 +12,7 @@
 #define BGFS_FUSE_FUSE_EXPORT_H_
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <memory>
 #include <string>
@@ -32,8 +33,8 @@ struct FuseExportOptions {
   // The name in the mounted folder; empty where a file is the mount point.
   std::string file_name;
   mode_t mode = 0600;
-  uid_t uid = 0;
-  gid_t gid = 0;
+  uid_t uid = geteuid();
+  gid_t gid = getegid();
   // Lets the kernel keep what it has read, where nothing below can change. Not
   // for images that another program may write (force_share).
   bool cache_read_only = true;

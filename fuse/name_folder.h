@@ -5,6 +5,7 @@
 #define BGFS_FUSE_NAME_FOLDER_H_
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <map>
@@ -28,8 +29,8 @@ class NameFolder {
     mode_t folder_mode = 0555;
     // fusermount3 mounts only over a file that its user may write: 0600 then.
     mode_t placeholder_mode = 0;
-    uid_t uid = 0;
-    gid_t gid = 0;
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
   };
 
   // `device`: of the mounted folder (mount.h).
