@@ -8,7 +8,7 @@
 namespace bgfs::qcow2 {
 namespace {
 
-constexpr int64_t kPeriod = 1000 * 1000 * 1000;
+constexpr int64_t kPeriod = 1000000000;
 
 struct Watched {
   int idle_calls = 0;
