@@ -71,9 +71,7 @@ std::string OptionText(const MountOptions& options) {
   if (options.read_only) text += ",ro";
   if (options.allow_other) text += ",allow_other";
   if (options.default_permissions) text += ",default_permissions";
-  if (options.max_read_bytes != 0) {
-    absl::StrAppend(&text, ",max_read=", options.max_read_bytes);
-  }
+  absl::StrAppend(&text, ",max_read=", options.max_read_bytes);
   return text;
 }
 

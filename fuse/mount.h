@@ -31,7 +31,9 @@ struct MountOptions {
   bool allow_other = false;
   // The kernel checks mode, uid and gid of the file.
   bool default_permissions = true;
-  uint32_t max_read_bytes = 0;  // 0: what INIT agrees on
+  // The largest READ the kernel may send: what a transport can carry. INIT
+  // bounds it too, but in pages, whose size differs.
+  uint32_t max_read_bytes = 1 << 20;
 };
 
 // A mounted connection. Closing the descriptor aborts the connection; it stays

@@ -1,5 +1,7 @@
 #include "fuse/negotiate.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -18,9 +20,8 @@ constexpr uint64_t kWanted = uint64_t{FUSE_ASYNC_READ} | FUSE_BIG_WRITES |
 // connection is the unit of back-pressure.
 constexpr uint16_t kMaxBackground = 512;
 
-constexpr uint32_t kPageBytes = 4096;
-// Without FUSE_MAX_PAGES a request has 32 pages.
-constexpr uint32_t kSmallMaxWrite = 32 * kPageBytes;
+// Of a request without FUSE_MAX_PAGES.
+constexpr uint32_t kDefaultPages = 32;
 
 }  // namespace
 
@@ -53,10 +54,11 @@ IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
   out->max_background = kMaxBackground;
   out->congestion_threshold = kMaxBackground * 3 / 4;
   out->time_gran = 1;
+  const auto page_bytes = static_cast<uint32_t>(getpagesize());
   out->max_write = agreement->Has(FUSE_MAX_PAGES)
                        ? max_write_bytes
-                       : std::min(max_write_bytes, kSmallMaxWrite);
-  out->max_pages = static_cast<uint16_t>(out->max_write / kPageBytes);
+                       : std::min(max_write_bytes, kDefaultPages * page_bytes);
+  out->max_pages = static_cast<uint16_t>(out->max_write / page_bytes);
   return IoStatus();
 }
 
