@@ -163,13 +163,14 @@ Task<IoStatus> CowDriver::Truncate(Request& request, int64_t size_bytes,
                                    Preallocation preallocation) {
   if (preallocation != Preallocation::kOff) co_return IoError(ENOTSUP);
   const int64_t kept = std::min(size_bytes, node().size());
+  // The old tail, and what a write that failed has left. First, since it may
+  // fail: what is unmapped shows the backing layer.
+  BGFS_CO_TRY(co_await ZeroTail(&request, kept));
   for (int64_t guest = Clusters(kept);
        guest < static_cast<int64_t>(map_.size()); ++guest) {
     co_await Sleep();
     if (Entry(guest) != kUnallocated) Map(request, guest, kUnallocated);
   }
-  // The old tail, and what a write that failed has left.
-  BGFS_CO_TRY(co_await ZeroTail(&request, kept));
   map_.resize(static_cast<size_t>(Clusters(size_bytes)), kUnallocated);
   co_return IoStatus();
 }

@@ -1,0 +1,150 @@
+#include "tests/graph/cell_model.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace bgfs {
+namespace {
+
+constexpr int64_t kWord = sizeof(uint64_t);
+
+// A word of the cell, in which every byte differs from write to write.
+uint64_t Tag(int64_t number, int64_t cell) {
+  if (number == 0) return 0;
+  uint64_t value = static_cast<uint64_t>((number << 20) | cell);
+  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
+  value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
+  return value ^ (value >> 31);
+}
+
+std::string CellContent(int64_t number, int64_t cell) {
+  return CellModel::Content(number,
+                            {cell * CellModel::kCell, CellModel::kCell});
+}
+
+std::string Describe(const CellModel::Change& change) {
+  return absl::StrCat(change.number == 0 ? "zeros" : "write", " ",
+                      change.number, " from ", change.start, " to ",
+                      change.certain ? absl::StrCat(change.end) : "?");
+}
+
+}  // namespace
+
+CellModel::CellModel(int64_t content_bytes, int64_t capacity_bytes)
+    : cells_(static_cast<size_t>(capacity_bytes / kCell)) {
+  for (bool zeros : {false, true}) {
+    auto initial = std::make_unique<Change>();
+    initial->number = zeros ? 0 : 1;
+    initial->end = 1;
+    initial->certain = true;
+    initial->range = zeros ? Range::FromTo(content_bytes, capacity_bytes)
+                           : Range{0, content_bytes};
+    for (int64_t at = initial->range.offset; at < initial->range.end();
+         at += kCell) {
+      cells_[static_cast<size_t>(at / kCell)].push_back({initial.get()});
+    }
+    changes_.push_back(std::move(initial));
+  }
+}
+
+std::string CellModel::Content(int64_t number, Range range) {
+  std::string content(static_cast<size_t>(range.bytes), 0);
+  for (int64_t at = 0; at < range.bytes; at += kWord) {
+    const uint64_t tag = Tag(number, (range.offset + at) / kCell);
+    std::memcpy(&content[static_cast<size_t>(at)], &tag, kWord);
+  }
+  return content;
+}
+
+CellModel::Change* CellModel::Begin(Range range, bool zeros) {
+  auto change = std::make_unique<Change>();
+  change->number = zeros ? 0 : next_number_++;
+  change->range = range;
+  change->start = Now();
+  for (int64_t at = range.offset; at < std::min(range.end(), capacity());
+       at += kCell) {
+    cells_[static_cast<size_t>(at / kCell)].push_back({change.get()});
+  }
+  changes_.push_back(std::move(change));
+  return changes_.back().get();
+}
+
+void CellModel::End(Change* change, bool certain) {
+  change->end = Now();
+  change->certain = certain;
+  if (!certain) return;
+  const Range& range = change->range;
+  for (int64_t at = range.offset; at < std::min(range.end(), capacity());
+       at += kCell) {
+    for (Entry& entry : cells_[static_cast<size_t>(at / kCell)]) {
+      if (entry.change->end >= change->start) continue;
+      entry.overwritten = std::min(entry.overwritten, change->end);
+    }
+  }
+}
+
+std::string CellModel::CheckCell(
+    int64_t cell, const std::string& data,
+    absl::FunctionRef<bool(const Entry&)> allowed) const {
+  const Cell& entries = cells_[static_cast<size_t>(cell)];
+  std::vector<bool> known(data.size());
+  for (const Entry& entry : entries) {
+    if (!allowed(entry)) continue;
+    const std::string content = CellContent(entry.change->number, cell);
+    if (content == data) return "";
+    for (size_t i = 0; i < data.size(); ++i) {
+      if (content[i] == data[i]) known[i] = true;
+    }
+  }
+  if (std::find(known.begin(), known.end(), false) == known.end()) return "";
+  std::string text = absl::StrCat("cell ", cell, " holds");
+  std::string allowed_text;
+  std::string all;
+  for (const Entry& entry : entries) {
+    if (CellContent(entry.change->number, cell) == data) {
+      absl::StrAppend(&text, " ", Describe(*entry.change));
+    }
+    absl::StrAppend(allowed(entry) ? &allowed_text : &all, "\n    ",
+                    Describe(*entry.change));
+  }
+  return absl::StrCat(text, "\n  it may hold", allowed_text, "\n  but not",
+                      all);
+}
+
+std::string CellModel::CheckRead(int64_t start, int64_t offset,
+                                 const std::string& data) {
+  for (int64_t at = 0; at < static_cast<int64_t>(data.size()); at += kCell) {
+    const std::string wrong = CheckCell(
+        (offset + at) / kCell,
+        data.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
+        [start](const Entry& entry) { return entry.overwritten >= start; });
+    if (!wrong.empty()) {
+      return absl::StrCat("a read from ", start, " to ", now_, ": ", wrong);
+    }
+  }
+  return "";
+}
+
+std::string CellModel::CheckDurable(const std::string& content) const {
+  for (int64_t at = 0; at < static_cast<int64_t>(content.size()); at += kCell) {
+    // The newest start of what overwrites durably.
+    int64_t last = 0;
+    for (const Entry& entry : cells_[static_cast<size_t>(at / kCell)]) {
+      if (entry.change->certain && entry.change->end < durable_) {
+        last = std::max(last, entry.change->start);
+      }
+    }
+    const std::string wrong = CheckCell(
+        at / kCell,
+        content.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
+        [last](const Entry& entry) { return entry.change->end >= last; });
+    if (!wrong.empty()) {
+      return absl::StrCat("flushed at ", durable_, ": ", wrong);
+    }
+  }
+  return "";
+}
+
+}  // namespace bgfs
