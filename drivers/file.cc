@@ -152,33 +152,38 @@ Task<IoStatus> FileDriver::WriteTo(File& file, int64_t offset, IoView data,
 }
 
 Task<IoStatus> FileDriver::Read(Request&, int64_t offset, IoView data) {
-  if (buffered_ == nullptr) {
-    co_return co_await ReadFrom(*file_, offset, data);
-  }
+  if (buffered_ == nullptr) return ReadFrom(*file_, offset, data);
+  return ReadDirect(offset, data);
+}
+
+Task<IoStatus> FileDriver::ReadDirect(int64_t offset, IoView data) {
   const int64_t inside = std::min(data.size(), node().size() - offset);
-  const int64_t direct = AlignDown(inside, alignment_);
-  for (int64_t done = 0; done < direct;) {
+  const int64_t end = AlignDown(inside, alignment_);
+  int64_t done = 0;
+  while (done < end) {
     const int64_t count =
-        co_await file_->Read(offset + done, data.Slice(done, direct - done));
+        co_await file_->Read(offset + done, data.Slice(done, end - done));
     if (count == -EINTR) continue;
     if (count < 0) co_return IoError(static_cast<int>(-count));
     const int64_t blocks = AlignDown(count, alignment_);
-    // Less than a block: the file was cut short. The rest is read below.
-    if (blocks == 0) {
-      co_return co_await ReadFrom(*buffered_, offset + done,
-                                  data.Slice(done, data.size() - done));
-    }
+    if (blocks == 0) break;  // the file was cut short
     done += blocks;
   }
-  co_return co_await ReadFrom(*buffered_, offset + direct,
-                              data.Slice(direct, data.size() - direct));
+  co_return co_await ReadFrom(*buffered_, offset + done,
+                              data.Slice(done, data.size() - done));
 }
 
 Task<IoStatus> FileDriver::Write(Request&, int64_t offset, IoView data) {
+  if (data.size() % alignment_ == 0) {
+    return WriteTo(*file_, offset, data, alignment_);
+  }
+  return WriteWithTail(offset, data);
+}
+
+Task<IoStatus> FileDriver::WriteWithTail(int64_t offset, IoView data) {
   const int64_t blocks = AlignDown(data.size(), alignment_);
   BGFS_CO_TRY(
       co_await WriteTo(*file_, offset, data.Slice(0, blocks), alignment_));
-  if (blocks == data.size()) co_return IoStatus();
   co_return co_await WriteTo(*buffered_, offset + blocks,
                              data.Slice(blocks, data.size() - blocks), 1);
 }

@@ -89,6 +89,9 @@ class FileDriver final : public Driver {
   // Whole blocks of `alignment` at a time.
   static Task<IoStatus> WriteTo(File& file, int64_t offset, IoView data,
                                 int64_t alignment);
+  // Whole blocks from the disk, the rest through the page cache.
+  Task<IoStatus> ReadDirect(int64_t offset, IoView data);
+  Task<IoStatus> WriteWithTail(int64_t offset, IoView data);
   // fallocate(2). ENOTSUP, and `*supported` false for ever, where the file
   // system has none.
   Task<IoStatus> Allocate(int mode, int64_t offset, int64_t bytes,

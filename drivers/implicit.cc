@@ -86,7 +86,7 @@ absl::StatusOr<ImplicitImage> ParseJson(absl::string_view json) {
       google::protobuf::util::JsonStringToMessage(std::string(json), &object);
   if (!parsed.ok()) return absl::InvalidArgumentError("it is not valid JSON");
   FlatKeys keys;
-  const absl::Status flat = Flatten(object, "", &keys);
+  absl::Status flat = Flatten(object, "", &keys);
   if (!flat.ok()) return flat;
   return FromKeys(std::move(keys));
 }
@@ -166,7 +166,7 @@ absl::StatusOr<std::string> CheckImplicit(const OpenContext& context,
                      " is not opened, since names in headers are not followed "
                      "(implicit_files: DENY); give the node a backing"));
   }
-  const std::string real = RealPath(path);
+  std::string real = RealPath(path);
   if (real.empty()) {
     return absl::Status(
         absl::ErrnoToStatusCode(errno),

@@ -16,7 +16,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 std::string FileNode(const std::string& path, const std::string& more = "") {
   return absl::StrCat("read_only: false discard: UNMAP ", more,
