@@ -1,8 +1,11 @@
 // Reads, writes, copies and fsync of an export's file.
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <optional>
 
 #include "fuse/export_file.h"
 
@@ -63,14 +66,15 @@ Task<IoResult<uint32_t>> ExportFile::Write(Exchange* exchange) {
     answer = in.size;
   }
   if (bytes == 0) co_return exchange->Put(fuse_write_out{answer, 0});
-  IoStatus status;
-  if (offset + bytes > backend_->size()) {
-    const OwnResize own(this);
-    status = co_await backend_->Write(offset, IoView(data.data(), bytes));
-    if (status.ok()) KernelSawEnd(offset + bytes);
-  } else {
-    status = co_await backend_->Write(offset, IoView(data.data(), bytes));
+  std::optional<OwnResize> own;
+  if (offset + bytes > backend_->size()) own.emplace(this);
+  IoStatus status =
+      co_await backend_->Write(offset, IoView(data.data(), bytes));
+  // The kernel sends no fsync for O_SYNC, O_DSYNC and RWF_DSYNC.
+  if (status.ok() && (in.flags & O_DSYNC) != 0) {
+    status = co_await backend_->Flush();
   }
+  if (status.ok() && own) KernelSawEnd(offset + bytes);
   TouchModified();
   if (!status.ok()) co_return status;
   co_return exchange->Put(fuse_write_out{answer, 0});

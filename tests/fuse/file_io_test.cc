@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -114,6 +115,38 @@ TEST(FileIo, ErrorsReachTheWriterAsTheyAre) {
   EXPECT_EQ(WriteAt(fd.get(), 0, "y"), 1);
   EXPECT_EQ(fdatasync(fd.get()), 0);
   EXPECT_GT(disk.driver().flushes, before);
+}
+
+// The kernel leaves O_SYNC, O_DSYNC and RWF_DSYNC to the answer of the write.
+TEST(FileIo, SynchronousWritesAreDurableWhenTheyReturn) {
+  BGFS_NEEDS_FUSE();
+  DiskOptions options;
+  options.resizable = true;
+  MountedDisk disk(options);
+  TestDriver& driver = disk.driver();
+  UniqueFd plain = Open(disk, O_RDWR);
+  const int at_first = driver.flushes;
+  EXPECT_EQ(WriteAt(plain.get(), 0, "x"), 1);
+  EXPECT_EQ(driver.flushes, at_first);
+  for (const int flag : {O_DSYNC, O_SYNC, O_DSYNC | O_DIRECT}) {
+    UniqueFd fd = Open(disk, O_RDWR | flag);
+    const int before = driver.flushes;
+    EXPECT_EQ(WriteAt(fd.get(), 4096, "x"), 1);
+    EXPECT_EQ(driver.flushes, before + 1) << flag;
+  }
+  const int before = driver.flushes;
+  char byte = 'y';
+  const iovec piece{&byte, 1};
+  EXPECT_EQ(pwritev2(plain.get(), &piece, 1, 0, RWF_DSYNC), 1);
+  EXPECT_EQ(driver.flushes, before + 1);
+
+  driver.flush_error = EIO;
+  UniqueFd fd = Open(disk, O_RDWR | O_DSYNC);
+  EXPECT_EQ(WriteAt(fd.get(), 0, "x"), -1);
+  EXPECT_EQ(errno, EIO);
+  EXPECT_EQ(WriteAt(fd.get(), kSize, "x"), -1);
+  EXPECT_EQ(errno, EIO);
+  driver.flush_error = 0;
 }
 
 TEST(FileIo, MapsShared) {
