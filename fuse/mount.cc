@@ -5,15 +5,18 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
@@ -35,6 +38,9 @@
 
 namespace bgfs::fuse {
 namespace {
+
+// A daemon that says nothing for so long hangs, but lives.
+constexpr int kAnswerLimitMs = 2000;
 
 // libfuse copies the path and frees it only where it unmounts by itself.
 int MountSession(fuse_session* session, const std::string& path) {
@@ -100,11 +106,29 @@ absl::StatusOr<MountEntry> FindOurs(const Place& place) {
   return entry;
 }
 
-// STATFS is never answered from a cache, so it tells a dead daemon.
+// STATFS is never answered from a cache, so it tells a dead daemon. One that
+// hangs would keep whoever asks for ever: a child asks, and is left behind. It
+// holds none of our files.
 bool DaemonIsGone(const Place& place) {
-  struct statfs fs = {};
-  return statfs(place.path.c_str(), &fs) != 0 &&
-         (errno == ENOTCONN || errno == ECONNABORTED);
+  const pid_t child = fork();
+  if (child == 0) {
+    syscall(SYS_close_range, 0u, ~0u, 0u);
+    struct statfs fs = {};
+    _exit(statfs(place.path.c_str(), &fs) != 0 &&
+          (errno == ENOTCONN || errno == ECONNABORTED));
+  }
+  if (child < 0) return false;
+  const UniqueFd process(static_cast<int>(syscall(SYS_pidfd_open, child, 0)));
+  pollfd ended = {process.get(), POLLIN, 0};
+  while (process.valid() && poll(&ended, 1, kAnswerLimitMs) < 0 &&
+         errno == EINTR) {
+  }
+  int status = 0;
+  if (waitpid(child, &status, WNOHANG) == child) {
+    return WIFEXITED(status) && WEXITSTATUS(status) == 1;
+  }
+  kill(child, SIGKILL);
+  return false;
 }
 
 // Detaches dead mounts of ours (several may lie on top of each other) and says

@@ -120,6 +120,18 @@ TEST(Mount, MountsAtFolderAndFileWithOptions) {
   }
 }
 
+TEST(Mount, WaitsForNoDaemonThatHangs) {
+  BGFS_NEEDS_FUSE();
+  TempFolder temp;
+  const std::string path = temp.MakeFolder();
+  absl::StatusOr<Mounted> mounted = Mount(path, {});  // nobody answers
+  ASSERT_TRUE(mounted.ok()) << mounted.status();
+  EXPECT_FALSE(IsDeadMount(path));
+  mounted->device.Reset();
+  EXPECT_TRUE(IsDeadMount(path));
+  EXPECT_TRUE(Unmount(path, UnmountMode::kLazy).ok());
+}
+
 TEST(Mount, DetachesDeadMountsAndRefusesLiveOnes) {
   BGFS_NEEDS_FUSE();
   TempFolder temp;
