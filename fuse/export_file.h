@@ -35,6 +35,8 @@ class ExportFile final : public Inode {
     // The kernel keeps what it has read. Only where nobody can change the bytes
     // below: a read-only export of a graph that is read-only throughout.
     bool cached = false;
+    // A SEEK_DATA or SEEK_HOLE that takes longer gives up.
+    int64_t seek_limit_ns = 5'000'000'000;
   };
 
   // Backend and agreement outlive it. `invalidate` makes the kernel ask for the
@@ -97,6 +99,7 @@ class ExportFile final : public Inode {
   const Agreement* const agreement_;
   absl::AnyInvocable<void()> invalidate_;
   const bool cached_;
+  const int64_t seek_limit_ns_;
   mode_t mode_;
   uid_t uid_;
   gid_t gid_;

@@ -14,8 +14,8 @@ namespace {
 
 constexpr uint64_t kMaxOffset = std::numeric_limits<int64_t>::max();
 
-// Status queries in one go before others get their turn.
-constexpr int kSeekBatch = 64;
+// A seek goes on so long before others get their turn.
+constexpr int64_t kSeekTurnNs = 1'000'000;
 
 constexpr uint32_t kPunchHole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 constexpr uint32_t kZeroRangeKeepSize =
@@ -88,10 +88,15 @@ Task<IoResult<uint32_t>> ExportFile::Seek(Exchange* exchange) {
   co_return exchange->Put(fuse_lseek_out{static_cast<uint64_t>(*found)});
 }
 
-// ENXIO at or past the end, and when no data follows; the end is a hole.
+// ENXIO at or past the end, and when no data follows; the end is a hole. What
+// cannot be looked through in time (an image may map 2 EiB in small pieces, and
+// the caller cannot be killed meanwhile) counts as data.
 Task<IoResult<int64_t>> ExportFile::SeekFrom(int64_t offset, uint32_t whence) {
   if (offset >= backend_->size()) co_return IoError(ENXIO);
-  for (int asked = 1; offset < backend_->size(); ++asked) {
+  Loop* const loop = Loop::Current();
+  const int64_t give_up = loop->NowNs() + seek_limit_ns_;
+  int64_t turn_ends = loop->NowNs() + kSeekTurnNs;
+  while (offset < backend_->size()) {
     IoResult<BlockStatus> status =
         co_await backend_->Status(offset, backend_->size() - offset);
     if (!status.ok()) {
@@ -101,7 +106,14 @@ Task<IoResult<int64_t>> ExportFile::SeekFrom(int64_t offset, uint32_t whence) {
     const bool zero = (status->flags & BlockStatus::kZero) != 0;
     if (zero == (whence == SEEK_HOLE)) co_return offset;
     offset += status->bytes;
-    if (asked % kSeekBatch == 0) co_await Loop::Current()->Yield();
+    const int64_t now = loop->NowNs();
+    if (now >= give_up && offset < backend_->size()) {
+      co_return whence == SEEK_DATA ? offset : backend_->size();
+    }
+    if (now >= turn_ends) {
+      co_await loop->Yield();
+      turn_ends = loop->NowNs() + kSeekTurnNs;
+    }
   }
   if (whence == SEEK_DATA) co_return IoError(ENXIO);
   co_return backend_->size();

@@ -29,6 +29,7 @@ void FuseExport::Serve(UniqueFd device,
   file.mode = options_.mode;
   file.uid = options_.uid;
   file.gid = options_.gid;
+  file.seek_limit_ns = options_.seek_limit_ns;
   file.cached = options_.cache_read_only && !backend().writable() &&
                 ReadOnlyThroughout(backend().node());
   connection_ = std::make_unique<Connection>(

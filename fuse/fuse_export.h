@@ -38,6 +38,7 @@ struct FuseExportOptions {
   // Lets the kernel keep what it has read, where nothing below can change. Not
   // for images that another program may write (force_share).
   bool cache_read_only = true;
+  int64_t seek_limit_ns = ExportFile::Options().seek_limit_ns;
   KernelMask kernel_mask;
 };
 

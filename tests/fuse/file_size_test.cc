@@ -198,6 +198,21 @@ TEST(FileSpace, SeeksDataAndHoles) {
   EXPECT_EQ(lseek(fd.get(), -10, SEEK_END), kSize - 10);
 }
 
+TEST(FileSpace, SeeksGiveUpInTime) {
+  BGFS_NEEDS_FUSE();
+  DiskOptions options;
+  options.fuse.seek_limit_ns = 0;
+  MountedDisk disk(options);
+  disk.driver().block_by_block = true;
+  UniqueFd fd = Open(disk, O_RDWR);
+  // What lies behind the first block could be anything: data it is.
+  EXPECT_EQ(lseek(fd.get(), 0, SEEK_DATA), 4096);
+  EXPECT_EQ(lseek(fd.get(), kSize - 4096, SEEK_DATA), -1);
+  EXPECT_EQ(errno, ENXIO);
+  Fill(fd, 0, kSize / 2);
+  EXPECT_EQ(lseek(fd.get(), 0, SEEK_HOLE), kSize);
+}
+
 TEST(FileSpace, FileSystemIsTheDisk) {
   BGFS_NEEDS_FUSE();
   for (bool in_folder : {false, true}) {

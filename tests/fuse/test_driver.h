@@ -74,8 +74,11 @@ class TestDriver final : public Driver {
     const auto first = static_cast<size_t>(offset / kBlock);
     const bool data = allocated_[first];
     int64_t end = offset;
-    for (size_t i = first; i < allocated_.size() && allocated_[i] == data; ++i)
+    for (size_t i = first; i < allocated_.size() && allocated_[i] == data;
+         ++i) {
       end = static_cast<int64_t>(i + 1) * kBlock;
+      if (block_by_block) break;
+    }
     BlockStatus status;
     status.flags = data ? BlockStatus::kData | BlockStatus::kAllocated
                         : BlockStatus::kZero | BlockStatus::kAllocated;
@@ -99,6 +102,7 @@ class TestDriver final : public Driver {
   std::atomic<int> flush_error{0};
   std::atomic<bool> can_reserve{true};
   std::atomic<bool> hide_allocation{false};
+  std::atomic<bool> block_by_block{false};  // a status covers no more
   std::atomic<int> reads{0};
   std::atomic<int> writes{0};
   std::atomic<int> zeroes{0};
