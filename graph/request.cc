@@ -73,13 +73,18 @@ void Request::Claim(Range window) {
 }
 
 Request* Request::FindBlocker() {
-  const RequestTracker& tracker = node_.requests();
+  RequestTracker& tracker = node_.requests();
   if (tracker.serialising_count_ == 0) return nullptr;
-  Request* blocker =
-      tracker.serialising_.FindLatest(claim_, order_, nullptr, this);
-  if (serialising_) {
-    blocker = tracker.others_.FindLatest(claim_, order_, blocker, this);
+  const auto& [waiting, running] = tracker.serialising_;
+  Request* blocker = waiting.FindLatest(claim_, order_, nullptr);
+  if (!serialising_) {
+    return blocker != nullptr ? blocker : running.FindAny(claim_);
   }
+  tracker.IndexAll();
+  const auto& [others_waiting, others_running] = tracker.others_;
+  blocker = others_waiting.FindLatest(claim_, order_, blocker);
+  if (blocker == nullptr) blocker = running.FindAny(claim_);
+  if (blocker == nullptr) blocker = others_running.FindAny(claim_);
   return blocker;
 }
 
@@ -151,8 +156,8 @@ bool Before(const Request* a, const Request* b) {
 
 void RequestTree::Refresh(Request* node) {
   node->subtree_end_ = node->claim_.end();
-  node->subtree_min_order_ = node->blocking_order();
-  node->subtree_max_order_ = node->blocking_order();
+  node->subtree_min_order_ = node->order_;
+  node->subtree_max_order_ = node->order_;
   for (const Request* child : {node->left_, node->right_}) {
     if (child == nullptr) continue;
     node->subtree_end_ = std::max(node->subtree_end_, child->subtree_end_);
@@ -224,21 +229,30 @@ void RequestTree::RemoveAt(Request** link, Request* request) {
   Refresh(node);
 }
 
+Request* RequestTree::FindAny(const Range& range) const {
+  Request* node = root_;
+  while (node != nullptr && !node->claim_.Overlaps(range)) {
+    // If claims on the left reach this far, one of them overlaps or none of
+    // those on the right does.
+    const bool left =
+        node->left_ != nullptr && node->left_->subtree_end_ > range.offset;
+    node = left ? node->left_ : node->right_;
+  }
+  return node;
+}
+
 Request* RequestTree::FindLatest(const Range& range, int64_t order,
-                                 Request* best, const Request* self) const {
-  return Search(root_, range, order, best, self);
+                                 Request* best) const {
+  return Search(root_, range, order, best);
 }
 
 Request* RequestTree::Search(Request* node, const Range& range, int64_t order,
-                             Request* best, const Request* self) {
+                             Request* best) {
   if (node == nullptr || node->subtree_end_ <= range.offset) return best;
   if (node->subtree_min_order_ >= order) return best;
-  if (best != nullptr && node->subtree_max_order_ <= best->blocking_order()) {
-    return best;
-  }
-  const int64_t here = node->blocking_order();
-  if (node != self && here < order && node->claim_.Overlaps(range) &&
-      (best == nullptr || here > best->blocking_order())) {
+  if (best != nullptr && node->subtree_max_order_ <= best->order_) return best;
+  if (node->order_ < order && node->claim_.Overlaps(range) &&
+      (best == nullptr || node->order_ > best->order_)) {
     best = node;
   }
   // The side that may hold later ones first, so that it prunes the other.
@@ -248,8 +262,8 @@ Request* RequestTree::Search(Request* node, const Range& range, int64_t order,
       second->subtree_max_order_ > first->subtree_max_order_) {
     std::swap(first, second);
   }
-  best = Search(first, range, order, best, self);
-  return Search(second, range, order, best, self);
+  best = Search(first, range, order, best);
+  return Search(second, range, order, best);
 }
 
 // --- RequestTracker --------------------------------------------------------
@@ -259,11 +273,7 @@ RequestTracker::~RequestTracker() { BGFS_CHECK(count_ == 0); }
 void RequestTracker::Add(Request* request) {
   request->order_ = next_order_++;
   ++count_;
-  if (serialising_count_ > 0) {
-    Index(request);
-  } else {
-    Link(request);
-  }
+  Link(request);
 }
 
 void RequestTracker::Remove(Request* request) {
@@ -290,20 +300,28 @@ void RequestTracker::MakeSerialising(Request* request, Range claim) {
   }
   request->claim_ = claim;
   Index(request);
+}
+
+void RequestTracker::IndexAll() {
   while (unindexed_ != nullptr) {
-    Request* other = unindexed_;
-    Unlink(other);
-    Index(other);
+    Request* request = unindexed_;
+    Unlink(request);
+    Index(request);
   }
 }
 
+RequestTree& RequestTracker::TreeOf(const Request& request) {
+  auto& trees = request.serialising_ ? serialising_ : others_;
+  return trees[request.running_ ? 1 : 0];
+}
+
 void RequestTracker::Index(Request* request) {
-  (request->serialising_ ? serialising_ : others_).Insert(request);
+  TreeOf(*request).Insert(request);
   request->indexed_ = true;
 }
 
 void RequestTracker::Unindex(Request* request) {
-  (request->serialising_ ? serialising_ : others_).Remove(request);
+  TreeOf(*request).Remove(request);
   request->indexed_ = false;
 }
 

@@ -8,11 +8,13 @@
 // each conflicting one that is running, and for each that is waiting and
 // arrived earlier; once running it never waits on this node again.
 //
-// While nothing serialising is in flight a request costs a list insertion.
-// With the first serialising one every request in flight is put into one of two
-// search trees (serialising ones, others), ordered by where its claim begins
-// and carrying in each subtree how far claims reach and which orders are in it,
-// so that a blocker is found without looking at requests elsewhere.
+// A request that is not serialising costs a list insertion, and a search among
+// serialising ones where there are any. When a serialising one searches, every
+// request that is still in the list is put into a search tree, once. There are
+// four of them, for requests that are serialising or not, and running or
+// waiting. They are ordered by where claims begin and carry in each subtree how
+// far claims reach and which orders are in it, so that a blocker is found
+// without looking at requests elsewhere.
 //
 // A waiter waits for one blocker at a time, the latest it can: a crowd behind
 // one request then forms a queue instead of waking together.
@@ -20,6 +22,7 @@
 #ifndef BGFS_GRAPH_REQUEST_H_
 #define BGFS_GRAPH_REQUEST_H_
 
+#include <array>
 #include <cstdint>
 
 #include "graph/async/io_status.h"
@@ -78,8 +81,6 @@ class Request {
   friend class RequestTree;
 
   bool ConflictsWith(const Request& other) const;
-  // What makes it a blocker of a later one: running ones block whoever comes.
-  int64_t blocking_order() const { return running_ ? -1 : order_; }
 
   Node& node_;
   Request* const parent_;
@@ -107,8 +108,8 @@ class Request {
   Request* left_ = nullptr;
   Request* right_ = nullptr;
   uint64_t priority_ = 0;
-  int64_t subtree_end_ = 0;        // the largest claim().end()
-  int64_t subtree_min_order_ = 0;  // of blocking_order()
+  int64_t subtree_end_ = 0;  // the largest claim().end()
+  int64_t subtree_min_order_ = 0;
   int64_t subtree_max_order_ = 0;
 };
 
@@ -118,11 +119,12 @@ class RequestTree {
   bool empty() const { return root_ == nullptr; }
   void Insert(Request* request);
   void Remove(Request* request);
-  // Of the requests whose claim overlaps `range` and whose blocking_order() is
-  // below `order`, the one with the highest, if that is above `best`'s (null:
-  // none found yet).
-  Request* FindLatest(const Range& range, int64_t order, Request* best,
-                      const Request* self) const;
+  // One whose claim overlaps `range`, or null.
+  Request* FindAny(const Range& range) const;
+  // Of the requests whose claim overlaps `range` and whose order is below
+  // `order`, the one with the highest, if that is above `best`'s (null: none
+  // found yet).
+  Request* FindLatest(const Range& range, int64_t order, Request* best) const;
 
  private:
   static void Refresh(Request* node);
@@ -132,7 +134,7 @@ class RequestTree {
   static void InsertAt(Request** link, Request* request);
   static void RemoveAt(Request** link, Request* request);
   static Request* Search(Request* node, const Range& range, int64_t order,
-                         Request* best, const Request* self);
+                         Request* best);
 
   Request* root_ = nullptr;
 };
@@ -152,6 +154,8 @@ class RequestTracker {
   void Add(Request* request);
   void Remove(Request* request);
   void MakeSerialising(Request* request, Range claim);
+  void IndexAll();
+  RequestTree& TreeOf(const Request& request);
   void Index(Request* request);
   void Unindex(Request* request);
   void Link(Request* request);
@@ -163,8 +167,9 @@ class RequestTracker {
   int64_t serialising_count_ = 0;
   Request* unindexed_ = nullptr;
   Request* asking_ = nullptr;
-  RequestTree serialising_;
-  RequestTree others_;
+  // [0] waiting, [1] running.
+  std::array<RequestTree, 2> serialising_;
+  std::array<RequestTree, 2> others_;
 };
 
 }  // namespace bgfs

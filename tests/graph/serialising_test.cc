@@ -316,7 +316,7 @@ ENGINE_TEST(Serialising, TheSizeIsLookedAtAgainAfterAWait) {
   auto shrink = Start(owner.Truncate(4096, true));
   auto write = Start(user.Write(4096, View(data)));
   auto read = Start(user.Read(4096, View(data)));
-  auto reserve = Start(user.Reserve(4096, 512));
+  auto reserve = Start(owner.Reserve(4096, 512));
   auto discard = Start(user.Discard(4096, 512));
   auto extend = Start(owner.Write(4608, View(data)));
   co_await Settle();
