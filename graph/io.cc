@@ -8,6 +8,9 @@
 // request are bounced (a write reads, merges and writes them, under a claim of
 // the whole blocks); the middle goes straight from or to the caller's memory if
 // that is aligned as the node wants it.
+//
+// What needs none of this passes through functions that are no coroutines
+// themselves and give the driver's task to the caller: a frame less each.
 
 #include "graph/io.h"
 
@@ -45,6 +48,8 @@ int64_t NextPiece(int64_t offset, int64_t end, int64_t alignment, int64_t max) {
   }
   return piece > alignment ? AlignDown(piece, alignment) : piece;
 }
+
+Task<IoStatus> Done() { co_return IoStatus(); }
 
 // Whether the driver can take the caller's memory as it lies.
 bool MemoryFits(const Limits& limits, const IoView& data) {
@@ -173,9 +178,8 @@ Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,
     past_end.bytes = bytes;
     co_return past_end;
   }
-  co_return co_await NodeIo::Status(node, request, offset,
-                                    std::min(bytes, node.size() - offset),
-                                    precise);
+  co_return co_await NodeIo::Status(
+      node, request, offset, std::min(bytes, node.size() - offset), precise);
 }
 
 // --- Claiming and waiting --------------------------------------------------
@@ -239,15 +243,21 @@ Task<IoStatus> NodeIo::Read(Node& node, Request& request, int64_t offset,
       std::clamp<int64_t>(node.size_ - offset, 0, data.size());
   if (inside < data.size()) {
     data.Slice(inside, data.size() - inside).Zero();
-    if (inside == 0) co_return IoStatus();
+    if (inside == 0) return Done();
     data = data.Slice(0, inside);
   }
-  const int64_t alignment = limits.request_alignment;
-  const int64_t end = offset + inside;
-  const bool aligned = alignment == 1 || (offset | end) % alignment == 0;
-  if (aligned && MemoryFits(limits, data)) {
-    co_return co_await ReadPieces(node, request, offset, data);
+  if (((offset | inside) & (limits.request_alignment - 1)) == 0 &&
+      MemoryFits(limits, data)) {
+    return ReadPieces(node, request, offset, data);
   }
+  return ReadPadded(node, request, offset, data);
+}
+
+Task<IoStatus> NodeIo::ReadPadded(Node& node, Request& request, int64_t offset,
+                                  IoView data) {
+  const Limits& limits = node.limits_;
+  const int64_t alignment = limits.request_alignment;
+  const int64_t end = offset + data.size();
   const int64_t middle = std::min(AlignUp(offset, alignment), end);
   const int64_t tail = std::max(AlignDown(end, alignment), middle);
   if (middle > offset) {
@@ -269,10 +279,15 @@ Task<IoStatus> NodeIo::Read(Node& node, Request& request, int64_t offset,
 
 Task<IoStatus> NodeIo::ReadPieces(Node& node, Request& request, int64_t offset,
                                   IoView data) {
-  const int64_t limit = PieceLimit(node.limits_);
-  if (data.size() <= limit) {
-    co_return co_await node.driver_->Read(request, offset, data);
+  if (data.size() <= PieceLimit(node.limits_)) {
+    return node.driver_->Read(request, offset, data);
   }
+  return ReadSplit(node, request, offset, data);
+}
+
+Task<IoStatus> NodeIo::ReadSplit(Node& node, Request& request, int64_t offset,
+                                 IoView data) {
+  const int64_t limit = PieceLimit(node.limits_);
   for (int64_t done = 0; done < data.size();) {
     const int64_t bytes = std::min(limit, data.size() - done);
     BGFS_CO_TRY(co_await node.driver_->Read(request, offset + done,
@@ -304,17 +319,22 @@ Task<IoStatus> NodeIo::ReadBounced(Node& node, Request& request, int64_t offset,
 // --- Write -----------------------------------------------------------------
 
 Task<IoStatus> NodeIo::Write(Node& node, Request& request, IoView data) {
+  if (request.range().end() > node.size_) {
+    return WriteGrowing(node, request, data);
+  }
+  return WriteRange(node, request, request.range().offset, data);
+}
+
+Task<IoStatus> NodeIo::WriteGrowing(Node& node, Request& request, IoView data) {
   const int64_t offset = request.range().offset;
-  const int64_t end = request.range().end();
   const int64_t old_size = node.size_;
-  if (end > old_size) BGFS_CO_TRY(co_await TrimTail(node, request));
+  BGFS_CO_TRY(co_await TrimTail(node, request));
   if (offset > old_size) {
     BGFS_CO_TRY(co_await Grow(node, request, offset, Preallocation::kOff));
   }
   const IoStatus status = co_await WriteRange(node, request, offset, data);
-  if (end <= old_size) co_return status;
   if (status.ok()) {
-    node.SetSize(end);
+    node.SetSize(request.range().end());
   } else {
     node.SetSize(old_size);
     node.tail_dirty_ = true;
@@ -325,8 +345,8 @@ Task<IoStatus> NodeIo::Write(Node& node, Request& request, IoView data) {
 
 Task<IoStatus> NodeIo::TrimTail(Node& node, Request& request) {
   if (!node.tail_dirty_) co_return IoStatus();
-  const IoStatus status = co_await node.driver_->Truncate(request, node.size_,
-                                                          Preallocation::kOff);
+  const IoStatus status =
+      co_await node.driver_->Truncate(request, node.size_, Preallocation::kOff);
   node.tail_dirty_ = !status.ok();
   co_return status;
 }
@@ -334,12 +354,18 @@ Task<IoStatus> NodeIo::TrimTail(Node& node, Request& request) {
 Task<IoStatus> NodeIo::WriteRange(Node& node, Request& request, int64_t offset,
                                   IoView data) {
   const Limits& limits = node.limits_;
+  if (((offset | data.size()) & (limits.request_alignment - 1)) == 0 &&
+      MemoryFits(limits, data)) {
+    return WritePieces(node, request, offset, data);
+  }
+  return WritePadded(node, request, offset, data);
+}
+
+Task<IoStatus> NodeIo::WritePadded(Node& node, Request& request, int64_t offset,
+                                   IoView data) {
+  const Limits& limits = node.limits_;
   const int64_t alignment = limits.request_alignment;
   const int64_t end = offset + data.size();
-  const bool aligned = alignment == 1 || (offset | end) % alignment == 0;
-  if (aligned && MemoryFits(limits, data)) {
-    co_return co_await WritePieces(node, request, offset, data);
-  }
   const int64_t middle = std::min(AlignUp(offset, alignment), end);
   const int64_t tail = std::max(AlignDown(end, alignment), middle);
   if (middle > offset) {
@@ -361,10 +387,15 @@ Task<IoStatus> NodeIo::WriteRange(Node& node, Request& request, int64_t offset,
 
 Task<IoStatus> NodeIo::WritePieces(Node& node, Request& request, int64_t offset,
                                    IoView data) {
-  const int64_t limit = PieceLimit(node.limits_);
-  if (data.size() <= limit) {
-    co_return co_await node.driver_->Write(request, offset, data);
+  if (data.size() <= PieceLimit(node.limits_)) {
+    return node.driver_->Write(request, offset, data);
   }
+  return WriteSplit(node, request, offset, data);
+}
+
+Task<IoStatus> NodeIo::WriteSplit(Node& node, Request& request, int64_t offset,
+                                  IoView data) {
+  const int64_t limit = PieceLimit(node.limits_);
   for (int64_t done = 0; done < data.size();) {
     const int64_t bytes = std::min(limit, data.size() - done);
     BGFS_CO_TRY(co_await node.driver_->Write(request, offset + done,

@@ -47,16 +47,24 @@ class NodeIo {
  private:
   static IoStatus ClaimForEngine(const Child& edge, Request& request);
 
+  static Task<IoStatus> ReadPadded(Node& node, Request& request, int64_t offset,
+                                   IoView data);
   static Task<IoStatus> ReadPieces(Node& node, Request& request, int64_t offset,
                                    IoView data);
+  static Task<IoStatus> ReadSplit(Node& node, Request& request, int64_t offset,
+                                  IoView data);
   static Task<IoStatus> ReadBounced(Node& node, Request& request,
                                     int64_t offset, IoView data);
 
-  // `data` null: zeros.
+  static Task<IoStatus> WriteGrowing(Node& node, Request& request, IoView data);
   static Task<IoStatus> WriteRange(Node& node, Request& request, int64_t offset,
                                    IoView data);
+  static Task<IoStatus> WritePadded(Node& node, Request& request,
+                                    int64_t offset, IoView data);
   static Task<IoStatus> WritePieces(Node& node, Request& request,
                                     int64_t offset, IoView data);
+  static Task<IoStatus> WriteSplit(Node& node, Request& request, int64_t offset,
+                                   IoView data);
   static Task<IoStatus> WriteBounced(Node& node, Request& request,
                                      int64_t offset, IoView data);
   // Read-modify-write inside one block of request_alignment.
