@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "graph/drain.h"
+#include "tests/graph/async/test_loop.h"
 #include "tests/graph/test_graph.h"
 #include "tests/sim/sim_world.h"
 
@@ -173,6 +174,14 @@ class AtHome : public TestDriver {
   }
 };
 
+Task<void> OpenAtHome(TestGraph* graph, AtHome** disk, Backend** user) {
+  auto owned = std::make_unique<AtHome>(4096);
+  *disk = owned.get();
+  graph->AddNode("disk", 4096, std::move(owned), Unmapping());
+  *user = &graph->Open(**disk);
+  co_return;
+}
+
 Task<void> CloseGraph(TestGraph* graph) { co_await graph->Close(); }
 
 TEST(Backend, GoesHomeFromAnyLoop) {
@@ -180,14 +189,25 @@ TEST(Backend, GoesHomeFromAnyLoop) {
     SimWorld world(seed);
     SimLoop& home = world.AddLoop("home");
     TestGraph graph(&home);
-    auto owned = std::make_unique<AtHome>(4096);
-    AtHome& disk = *owned;
-    graph.AddNode("disk", 4096, std::move(owned), Unmapping());
-    Backend& user = graph.Open(disk);
-    EXPECT_IO_OK(world.Run(world.loop(), CallAll(&user, &world.loop())));
-    EXPECT_EQ(disk.count(Op::kFlushToOs), 1);
+    AtHome* disk = nullptr;
+    Backend* user = nullptr;
+    world.Run(home, OpenAtHome(&graph, &disk, &user));
+    EXPECT_IO_OK(world.Run(world.loop(), CallAll(user, &world.loop())));
+    EXPECT_EQ(disk->count(Op::kFlushToOs), 1);
     world.Run(home, CloseGraph(&graph));
   }
+}
+
+// The same between threads.
+TEST(Backend, GoesHomeFromAnotherThread) {
+  auto home = StartLoop("home");
+  auto away = StartLoop("away");
+  TestGraph graph(home.get());
+  AtHome* disk = nullptr;
+  Backend* user = nullptr;
+  BlockOn(*home, OpenAtHome(&graph, &disk, &user));
+  EXPECT_IO_OK(BlockOn(*away, CallAll(user, away.get())));
+  BlockOn(*home, CloseGraph(&graph));
 }
 
 }  // namespace
