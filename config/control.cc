@@ -1,0 +1,226 @@
+#include "config/control.h"
+
+#include <dirent.h>
+#include <google/protobuf/stubs/logging.h>
+#include <grpc/support/log.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <random>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace bgfs::config {
+namespace {
+
+constexpr auto kStatusLimit = std::chrono::seconds(3);
+constexpr char kSystemFolder[] = "/run/bgfs";
+
+// The libraries' own logs would break our one line for each error.
+void SilenceLibraries() {
+  gpr_set_log_function([](gpr_log_func_args* /*args*/) {});
+  google::protobuf::SetLogHandler(nullptr);
+}
+
+// Where this user's daemons listen.
+std::string OwnFolder() {
+  const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+  if (runtime != nullptr && runtime[0] == '/') {
+    return absl::StrCat(runtime, "/bgfs");
+  }
+  return kSystemFolder;
+}
+
+// A folder that nobody else can put a socket into.
+absl::Status MakePrivateFolder(const std::string& path) {
+  const std::string advice = "; set XDG_RUNTIME_DIR to a folder of yours";
+  if (mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot make the control folder \"", path,
+                     "\": ", std::strerror(errno), advice));
+  }
+  struct stat st = {};
+  if (lstat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) ||
+      st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("control folder \"", path,
+                     "\" is not a folder of yours with mode 0700", advice));
+  }
+  return absl::OkStatus();
+}
+
+// A name that no other daemon has, in whatever pid namespace it runs.
+std::string SocketName() {
+  std::random_device random;
+  return absl::StrFormat("%d-%08x.sock", getpid(), random());
+}
+
+sockaddr_un AddressOf(const std::string& path) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  return address;
+}
+
+// Between bind(2) and listen(2) a socket looks as a dead one does.
+bool IsOld(const std::string& path) {
+  struct stat st = {};
+  return lstat(path.c_str(), &st) == 0 && st.st_mtime + 60 < time(nullptr);
+}
+
+// Whether somebody listens; a socket that its daemon left behind is removed.
+bool IsAlive(const std::string& path) {
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) return false;
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return true;
+  const sockaddr_un address = AddressOf(path);
+  const int result =
+      connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int error = result == 0 ? 0 : errno;
+  close(fd);
+  if (error == ECONNREFUSED && IsOld(path)) unlink(path.c_str());
+  // EAGAIN: its queue of connections is full.
+  return error == 0 || error == EAGAIN;
+}
+
+std::vector<std::string> SocketsIn(const std::string& folder) {
+  std::vector<std::string> sockets;
+  DIR* dir = opendir(folder.c_str());
+  if (dir == nullptr) return sockets;
+  while (const dirent* entry = readdir(dir)) {
+    if (absl::EndsWith(entry->d_name, ".sock")) {
+      sockets.push_back(absl::StrCat(folder, "/", entry->d_name));
+    }
+  }
+  closedir(dir);
+  std::sort(sockets.begin(), sockets.end());
+  return sockets;
+}
+
+std::unique_ptr<control::Control::Stub> Connect(const std::string& socket) {
+  SilenceLibraries();
+  return control::Control::NewStub(grpc::CreateChannel(
+      absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials()));
+}
+
+}  // namespace
+
+class ControlServer::Service final : public control::Control::Service {
+ public:
+  explicit Service(ControlHandler* handler) : handler_(handler) {}
+
+  grpc::Status Status(grpc::ServerContext* /*context*/,
+                      const control::StatusRequest* /*request*/,
+                      control::StatusReply* reply) override {
+    *reply = handler_->Status();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Shutdown(grpc::ServerContext* /*context*/,
+                        const control::ShutdownRequest* request,
+                        control::ShutdownReply* reply) override {
+    *reply = handler_->Shutdown(request->force());
+    return grpc::Status::OK;
+  }
+
+ private:
+  ControlHandler* const handler_;
+};
+
+absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
+    ControlHandler* handler) {
+  SilenceLibraries();
+  const std::string folder = OwnFolder();
+  if (absl::Status s = MakePrivateFolder(folder); !s.ok()) return s;
+  std::unique_ptr<ControlServer> control(new ControlServer);
+  control->path_ = absl::StrCat(folder, "/", SocketName());
+  if (control->path_.size() >= sizeof(sockaddr_un::sun_path)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("control socket \"", control->path_,
+                     "\": the name is too long; set XDG_RUNTIME_DIR to a "
+                     "shorter one"));
+  }
+  control->service_ = std::make_unique<Service>(handler);
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(absl::StrCat("unix:", control->path_),
+                           grpc::InsecureServerCredentials());
+  builder.RegisterService(control->service_.get());
+  const mode_t mask = umask(0177);
+  control->server_ = builder.BuildAndStart();
+  umask(mask);
+  if (control->server_ == nullptr) {
+    return absl::UnavailableError(absl::StrCat(
+        "cannot listen on the control socket \"", control->path_, "\""));
+  }
+  return control;
+}
+
+ControlServer::~ControlServer() {
+  if (server_ == nullptr) return;
+  server_->Shutdown(std::chrono::system_clock::now() + kStatusLimit);
+  server_->Wait();
+  unlink(path_.c_str());
+}
+
+std::vector<std::string> ControlFolders() {
+  std::vector<std::string> folders = {OwnFolder()};
+  const auto add = [&folders](std::string folder) {
+    if (std::find(folders.begin(), folders.end(), folder) == folders.end()) {
+      folders.push_back(std::move(folder));
+    }
+  };
+  add(kSystemFolder);
+  if (geteuid() != 0) {
+    add(absl::StrCat("/run/user/", geteuid(), "/bgfs"));
+    return folders;
+  }
+  if (DIR* dir = opendir("/run/user"); dir != nullptr) {
+    while (const dirent* entry = readdir(dir)) {
+      if (entry->d_name[0] != '.') {
+        add(absl::StrCat("/run/user/", entry->d_name, "/bgfs"));
+      }
+    }
+    closedir(dir);
+  }
+  return folders;
+}
+
+void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit) {
+  for (const std::string& folder : ControlFolders()) {
+    for (const std::string& socket : SocketsIn(folder)) {
+      if (!IsAlive(socket)) continue;
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + kStatusLimit);
+      RunningDaemon daemon{socket, {}};
+      if (!Connect(socket)->Status(&context, {}, &daemon.status).ok()) continue;
+      if (!visit(daemon)) return;
+    }
+  }
+}
+
+absl::StatusOr<control::ShutdownReply> RequestShutdown(
+    const RunningDaemon& daemon, bool force) {
+  grpc::ClientContext context;
+  control::ShutdownRequest request;
+  request.set_force(force);
+  control::ShutdownReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Shutdown(&context, request, &reply);
+  if (status.ok()) return reply;
+  return absl::UnavailableError(absl::StrCat(
+      "the daemon (pid ", daemon.status.pid(), ") ended without an answer: ",
+      status.error_message(), "; what was not synced may be lost"));
+}
+
+}  // namespace bgfs::config

@@ -1,0 +1,76 @@
+// The control service (proto/control.proto): gRPC over a Unix socket, one for
+// each daemon, in $XDG_RUNTIME_DIR/bgfs or /run/bgfs. Folder and socket are
+// their owner's alone.
+//
+// A daemon is found from its mounts: one asks every daemon that answers what it
+// shows, and st_dev tells.
+
+#ifndef BGFS_CONFIG_CONTROL_H_
+#define BGFS_CONFIG_CONTROL_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "proto/control.grpc.pb.h"
+#include "proto/control.pb.h"
+
+namespace bgfs::config {
+
+// What the service asks of its daemon. Called on threads of the service, any
+// number at once; both may block.
+class ControlHandler {
+ public:
+  virtual ~ControlHandler() = default;
+  virtual control::StatusReply Status() = 0;
+  virtual control::ShutdownReply Shutdown(bool force) = 0;
+};
+
+class ControlServer {
+ public:
+  // Makes the folder and the socket, and serves. Changes the process's umask
+  // for a moment.
+  static absl::StatusOr<std::unique_ptr<ControlServer>> Start(
+      ControlHandler* handler);
+  ControlServer(const ControlServer&) = delete;
+  ControlServer& operator=(const ControlServer&) = delete;
+  // Sends the replies that the handler has given, and removes the socket.
+  ~ControlServer();
+
+ private:
+  class Service;
+
+  ControlServer() = default;
+
+  std::string path_;
+  std::unique_ptr<Service> service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// A daemon that answered.
+struct RunningDaemon {
+  std::string socket;
+  control::StatusReply status;
+};
+
+// Where daemons are looked for: the folders above, and for root those of all
+// users.
+std::vector<std::string> ControlFolders();
+
+// Asks one after the other, until `visit` returns false. Sockets that nobody
+// listens on any more are removed. Blocks, for a daemon that does not answer
+// some seconds.
+void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit);
+
+// Asks a daemon to end; returns when it has, or has refused.
+absl::StatusOr<control::ShutdownReply> RequestShutdown(
+    const RunningDaemon& daemon, bool force);
+
+}  // namespace bgfs::config
+
+#endif  // BGFS_CONFIG_CONTROL_H_
