@@ -1,0 +1,239 @@
+#include "config/cli/daemon.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "config/cli/signals.h"
+#include "config/cli/version.h"
+#include "config/diagnostic.h"
+#include "drivers/create.h"
+#include "fuse/fuse_export.h"
+#include "graph/async/uring_loop.h"
+
+namespace bgfs::cli {
+namespace {
+
+// How long Status waits for an export's size: a home never blocks, but the
+// machine may be busy.
+constexpr auto kSizeLimit = std::chrono::milliseconds(200);
+
+// Negative where it is ending.
+Task<int64_t> SizeOf(BlockExport* item) {
+  co_return item->shutting_down() ? -1 : item->backend().size();
+}
+
+// Another program may write to an image that is opened so.
+bool SharesByForce(const config::Plan& plan) {
+  for (const config::Step& step : plan.steps) {
+    const auto* open = std::get_if<config::OpenNode>(&step);
+    if (open != nullptr && open->node.force_share()) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+ExitStatus RunDaemon(const DaemonJob& job) {
+  absl::StatusOr<Startup> startup = Startup::Begin(job.options);
+  if (!startup.ok()) return Fail(startup.status());
+  Daemon daemon(&job, &*startup);
+  return daemon.Run();
+}
+
+ExitStatus Daemon::Run() {
+  SignalThread signals([this] { AskForForce(); });
+  if (absl::Status s = Open(); !s.ok()) return Fail(s);
+  auto control = config::ControlServer::Start(this);
+  absl::Status shown = control.status();
+  if (shown.ok()) shown = Show();
+  if (!shown.ok()) {
+    Close();
+    Answer(Outcome());
+    return Fail(shown);
+  }
+  startup_->Ready();
+  ServeUntilEnd();
+  const control::ShutdownReply outcome = Outcome();
+  Answer(outcome);
+  const ExitStatus status = Report(outcome);
+  control->reset();
+  if (!abandoned_ && !mounts_stuck_) return status;
+  // Nothing may be destroyed that a disk can still answer to.
+  startup_->RemovePidFile();
+  _exit(status);
+}
+
+void Daemon::AskForForce() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (phase_ == Phase::kOpening) {
+    // Nothing is mounted or written; an image that hangs must not keep us.
+    startup_->RemovePidFile();
+    _exit(kFailed);
+  }
+  force_ = true;
+  changed_.notify_all();
+}
+
+void Daemon::Warn(absl::string_view line) {
+  const std::string warning = absl::StrCat("warning: ", line);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (phase_ == Phase::kOpening) {
+    Note(warning);  // The user still waits for the command.
+  } else {
+    startup_->log().Write(warning);
+  }
+}
+
+config::Factories Daemon::MakeFactories(const config::Plan& plan) {
+  OpenContext context;
+  context.implicit_files = plan.implicit_files;
+  context.allow_implicit = plan.allow_implicit;
+  context.warn = [this](absl::string_view line) { Warn(line); };
+  fuse::FuseExportOptions options;
+  options.uid = geteuid();
+  options.gid = getegid();
+  options.cache_read_only = !SharesByForce(plan);
+  options.kernel_mask.init_flags = job_->options.mask_init_flags;
+  options.kernel_mask.max_minor = job_->options.mask_minor;
+
+  config::Factories factories;
+  factories.start_loop =
+      [](const std::string& name) -> absl::StatusOr<std::unique_ptr<Loop>> {
+    return UringLoop::Start(name);
+  };
+  factories.open_node = [context = std::move(context)](
+                            Graph* graph, const proto::Node& node) {
+    return OpenNode(*graph, node, context);
+  };
+  factories.make_export = [options, one_file = job_->layout.one_file](
+                              const proto::Export& item,
+                              std::unique_ptr<Backend> backend) {
+    fuse::FuseExportOptions own = options;
+    if (one_file) own.file_name = item.id();
+    own.mode = item.fuse().mode();
+    if (item.fuse().has_uid()) own.uid = item.fuse().uid();
+    if (item.fuse().has_gid()) own.gid = item.fuse().gid();
+    return std::make_unique<fuse::FuseExport>(item.id(), std::move(backend),
+                                              std::move(own));
+  };
+  return factories;
+}
+
+absl::Status Daemon::Open() {
+  const config::Plan plan =
+      config::MakePlan(job_->source, [] { return Graph::NewNodeName(); });
+  auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));
+  if (!live.ok()) return live.status();
+  live_ = *std::move(live);
+  mounts_ = std::make_unique<Mounts>(
+      live_.get(), job_->layout, [this](int index) { OnDisconnect(index); });
+  const std::lock_guard<std::mutex> lock(mutex_);
+  phase_ = Phase::kMounting;
+  status_.set_version(kVersion);
+  status_.set_pid(getpid());
+  status_.set_config_file(Text(job_->config_file));
+  for (const config::LiveExport& item : live_->exports()) {
+    control::ExportStatus* status = status_.add_exports();
+    status->set_id(Text(item.item.id()));
+    status->set_node(Text(item.item.node()));
+    status->set_writable(item.item.writable());
+    status->set_state(control::ExportStatus::STARTING);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::Show() {
+  if (absl::Status s = mounts_->MountAll(); !s.ok()) return s;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const MountPoint& point : mounts_->points()) {
+    if (point.export_index == MountPoint::kFolder) {
+      status_.set_folder(Text(point.place.path));
+      status_.set_folder_st_dev(point.place.device);
+      continue;
+    }
+    control::ExportStatus* status = status_.mutable_exports(point.export_index);
+    status->set_mountpoint(Text(point.file));
+    status->set_st_dev(point.place.device);
+    status->set_state(control::ExportStatus::SERVING);
+    startup_->log().Write(absl::StrCat("export \"", status->id(), "\" is at ",
+                                       status->mountpoint()));
+  }
+  phase_ = Phase::kServing;
+  return absl::OkStatus();
+}
+
+void Daemon::OnDisconnect(int export_index) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  disconnected_.insert(export_index);
+  if (export_index != MountPoint::kFolder) {
+    status_.mutable_exports(export_index)
+        ->set_state(control::ExportStatus::CLOSING);
+  }
+  changed_.notify_all();
+}
+
+bool Daemon::AllDisconnected() const {
+  return disconnected_.size() == mounts_->points().size();
+}
+
+void Daemon::ServeUntilEnd() {
+  for (;;) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, [this] {
+      return force_ || asked_ > answered_ || AllDisconnected();
+    });
+    const bool force = force_;
+    const bool gone = AllDisconnected();
+    lock.unlock();
+    if (force) return EndByForce();
+    if (gone) return Close();
+    if (EndPlainly()) return;
+  }
+}
+
+ExitStatus Daemon::Report(const control::ShutdownReply& outcome) {
+  ExitStatus status = kFine;
+  for (const control::ExportOutcome& item : outcome.exports()) {
+    if (item.result() == control::ExportOutcome::DURABLE) continue;
+    startup_->log().Write(item.error());
+    status = kFailed;
+  }
+  if (status == kFine) startup_->log().Write("ended; everything is durable");
+  return status;
+}
+
+control::StatusReply Daemon::Status() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  // Ending begins with this mutex, and only then posts to the homes: what is
+  // asked here runs before an export can be gone.
+  if (phase_ == Phase::kServing) {
+    for (int i = 0; i < status_.exports_size(); ++i) {
+      const config::LiveExport& item = live_->exports()[i];
+      auto pending = config::Pending<int64_t>::Start(live_->home(item.part),
+                                                     SizeOf(item.block_export));
+      const std::optional<int64_t> size =
+          pending.WaitUntil(std::chrono::steady_clock::now() + kSizeLimit);
+      if (size.value_or(-1) >= 0) {
+        status_.mutable_exports(i)->set_size_bytes(
+            static_cast<uint64_t>(*size));
+      }
+    }
+  }
+  return status_;
+}
+
+control::ShutdownReply Daemon::Shutdown(bool force) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (force) force_ = true;
+  const int number = ++asked_;
+  changed_.notify_all();
+  changed_.wait(lock, [this, number] { return answered_ >= number; });
+  return reply_;
+}
+
+}  // namespace bgfs::cli

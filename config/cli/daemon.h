@@ -1,0 +1,126 @@
+// The running bgfs: opens a graph, mounts its exports, and ends them all.
+//
+// The thread that calls Run() does everything that blocks. Loops serve; the
+// threads of the control service and of signals only say what is wanted:
+//
+//   start ──▶ serving ──umount asked──▶ unmount ──────────────▶ close ──▶ exit
+//                │  ▲                      │ something is open    ▲
+//                │  └──────── refused ◀────┘                      │
+//                ├──force asked, SIGTERM──▶ sync, detach ─────────┤
+//                └──every mount is gone───────────────────────────┘
+//
+// Umount(2) comes first, since it writes mapped pages back, and the gates close
+// after it. Once force was asked there is a time limit: a part that has not
+// closed by then is reported as stuck, and the process ends without it.
+
+#ifndef BGFS_CONFIG_CLI_DAEMON_H_
+#define BGFS_CONFIG_CLI_DAEMON_H_
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "config/apply.h"
+#include "config/cli/mounts.h"
+#include "config/cli/startup.h"
+#include "config/cli/verb.h"
+#include "config/control.h"
+#include "config/plan.h"
+#include "config/source.h"
+#include "fuse/negotiate.h"
+
+namespace bgfs::cli {
+
+struct DaemonJob {
+  config::Source source;    // Validate finds nothing in it
+  std::string config_file;  // absolute; empty for `bgfs mount`
+  Layout layout;
+  DaemonOptions options;
+};
+
+// Becomes a daemon (or stays in the foreground) and runs it to its end. Call it
+// while the process has one thread. Prints errors itself.
+ExitStatus RunDaemon(const DaemonJob& job);
+
+class Daemon final : public config::ControlHandler {
+ public:
+  // Both outlive it.
+  Daemon(const DaemonJob* job, Startup* startup)
+      : job_(job), startup_(startup) {}
+
+  // Once.
+  ExitStatus Run();
+
+  // From any thread: end, with force.
+  void AskForForce();
+
+  control::StatusReply Status() override;
+  control::ShutdownReply Shutdown(bool force) override;
+
+ private:
+  enum class Phase : uint8_t {
+    kOpening,
+    kMounting,
+    kServing,
+    kClosing,
+    kEnded
+  };
+
+  // Life (daemon.cc).
+  absl::Status Open();
+  absl::Status Show();
+  config::Factories MakeFactories(const config::Plan& plan);
+  void Warn(absl::string_view line);
+  void OnDisconnect(int export_index);
+  bool AllDisconnected() const;
+  void ServeUntilEnd();
+  ExitStatus Report(const control::ShutdownReply& outcome);
+
+  // Ending (daemon_end.cc).
+  // False if it was refused: nothing has changed.
+  bool EndPlainly();
+  void EndByForce();
+  bool FindUsers(control::ShutdownReply* refusal) const;
+  void Answer(const control::ShutdownReply& reply);
+  void Refuse(absl::string_view error, control::ExportOutcome::Result result);
+  // False if the deadline has passed first.
+  bool Await(config::Pending<absl::Status>* pending, absl::Status* result);
+  void SyncMappedPages();
+  bool WaitDisconnected();
+  void Close();
+  control::ShutdownReply Outcome() const;
+  // When to look again, at the latest, at what has no condition to wait for;
+  // sets deadline_ when force was asked.
+  config::Deadline NextLook();
+
+  const DaemonJob* const job_;
+  Startup* const startup_;
+  std::unique_ptr<config::LiveGraph> live_;
+  std::unique_ptr<Mounts> mounts_;
+  config::Deadline deadline_ = config::Deadline::max();
+  // A thread that was given up may still use mounts_, or anything else.
+  bool mounts_stuck_ = false;
+  bool abandoned_ = false;
+  std::map<int, absl::Status> sync_errors_;  // by export
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  // All below is used with mutex_ held.
+  Phase phase_ = Phase::kOpening;
+  control::StatusReply status_;
+  bool force_ = false;
+  std::set<int> disconnected_;
+  // Requests to end are numbered; those up to answered_ got reply_.
+  int asked_ = 0;
+  int answered_ = 0;
+  control::ShutdownReply reply_;
+};
+
+}  // namespace bgfs::cli
+
+#endif  // BGFS_CONFIG_CLI_DAEMON_H_

@@ -1,0 +1,224 @@
+// How a daemon ends: the order of steps, what each may wait for, and what is
+// told of it.
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "config/cli/daemon.h"
+#include "fuse/mountinfo.h"
+
+namespace bgfs::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using config::Deadline;
+using config::Pending;
+using control::ExportOutcome;
+
+// A connection ends with its last mount, at once; only a mount in another
+// namespace keeps it.
+constexpr auto kDisconnectLimit = std::chrono::seconds(2);
+constexpr auto kLookEvery = std::chrono::milliseconds(50);
+
+control::Holder ToMessage(const fuse::Holder& holder) {
+  control::Holder message;
+  message.set_pid(holder.pid);
+  message.set_name(Text(holder.comm));
+  message.set_what(holder.what);
+  return message;
+}
+
+// fsync(2) writes the pages of mappings back, and then flushes.
+absl::Status SyncFile(const fuse::Place& place, const std::string& file) {
+  absl::StatusOr<fuse::Place> now = fuse::Locate(place.path);
+  if (!now.ok() || now->mount_id != place.mount_id) return absl::OkStatus();
+  const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return absl::ErrnoToStatus(errno, file);
+  absl::Status status;
+  if (fsync(fd) != 0) status = absl::ErrnoToStatus(errno, file);
+  close(fd);
+  return status;
+}
+
+}  // namespace
+
+Deadline Daemon::NextLook() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (force_ && deadline_ == Deadline::max()) {
+    deadline_ =
+        Clock::now() + std::chrono::seconds(job_->options.close_limit_s);
+  }
+  return std::min<Deadline>(deadline_, Clock::now() + kLookEvery);
+}
+
+bool Daemon::Await(Pending<absl::Status>* pending, absl::Status* result) {
+  for (;;) {
+    std::optional<absl::Status> status = pending->WaitUntil(NextLook());
+    if (status.has_value()) {
+      *result = *std::move(status);
+      return true;
+    }
+    if (Clock::now() >= deadline_) return false;
+  }
+}
+
+bool Daemon::FindUsers(control::ShutdownReply* refusal) const {
+  for (const MountPoint& point : mounts_->points()) {
+    const std::vector<fuse::Holder> holders = mounts_->HoldersOf(point);
+    if (holders.empty()) continue;
+    ExportOutcome* outcome = refusal->add_exports();
+    if (point.export_index != MountPoint::kFolder) {
+      outcome->set_id(Text(live_->exports()[point.export_index].item.id()));
+    }
+    outcome->set_mountpoint(Text(point.place.path));
+    outcome->set_result(ExportOutcome::IN_USE);
+    for (const fuse::Holder& holder : holders) {
+      *outcome->add_holders() = ToMessage(holder);
+    }
+  }
+  refusal->set_refused(refusal->exports_size() > 0);
+  return refusal->refused();
+}
+
+void Daemon::Answer(const control::ShutdownReply& reply) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  reply_ = reply;
+  // Once ended, whoever asks later gets the same.
+  answered_ =
+      phase_ == Phase::kEnded ? std::numeric_limits<int>::max() : asked_;
+  changed_.notify_all();
+}
+
+bool Daemon::EndPlainly() {
+  control::ShutdownReply refusal;
+  if (FindUsers(&refusal)) {
+    Answer(refusal);
+    return false;
+  }
+  auto unmounting = Pending<absl::Status>::Call(
+      [mounts = mounts_.get()] { return mounts->UnmountAll(); });
+  absl::Status unmounted;
+  if (!Await(&unmounting, &unmounted)) {
+    mounts_stuck_ = true;
+  } else if (!unmounted.ok()) {
+    Refuse(unmounted.message(), ExportOutcome::IN_USE);
+    return false;
+  } else if (!WaitDisconnected()) {
+    Refuse(absl::StrCat("unmounted here, but another mount namespace still "
+                        "shows it: unmount it there, or run: kill ",
+                        getpid()),
+           ExportOutcome::FAILED);
+    return false;
+  }
+  Close();
+  return true;
+}
+
+void Daemon::Refuse(absl::string_view error, ExportOutcome::Result result) {
+  control::ShutdownReply refusal;
+  ExportOutcome* outcome = refusal.add_exports();
+  outcome->set_result(result);
+  outcome->set_error(Text(error));
+  refusal.set_refused(true);
+  Answer(refusal);
+}
+
+bool Daemon::WaitDisconnected() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_for(lock, kDisconnectLimit,
+                    [this] { return force_ || AllDisconnected(); });
+  return force_ || AllDisconnected();
+}
+
+void Daemon::EndByForce() {
+  NextLook();  // The time runs from here.
+  SyncMappedPages();
+  auto detaching = Pending<absl::Status>::Call([mounts = mounts_.get()] {
+    mounts->DetachAll();
+    return absl::OkStatus();
+  });
+  absl::Status detached;
+  if (!Await(&detaching, &detached)) mounts_stuck_ = true;
+  Close();
+}
+
+void Daemon::SyncMappedPages() {
+  std::vector<std::pair<int, Pending<absl::Status>>> syncing;
+  for (const MountPoint& point : mounts_->points()) {
+    if (point.export_index == MountPoint::kFolder) continue;
+    if (!live_->exports()[point.export_index].item.writable()) continue;
+    syncing.emplace_back(
+        point.export_index,
+        Pending<absl::Status>::Call([place = point.place, file = point.file] {
+          return SyncFile(place, file);
+        }));
+  }
+  // The other half of the time is for closing.
+  const Deadline half = Clock::now() + (deadline_ - Clock::now()) / 2;
+  for (auto& [index, pending] : syncing) {
+    std::optional<absl::Status> status = pending.WaitUntil(half);
+    if (!status.has_value()) {
+      abandoned_ = true;
+    } else if (!status->ok()) {
+      sync_errors_[index] = *std::move(status);
+    }
+  }
+}
+
+void Daemon::Close() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    phase_ = Phase::kClosing;
+    for (control::ExportStatus& item : *status_.mutable_exports()) {
+      item.set_state(control::ExportStatus::CLOSING);
+    }
+  }
+  live_->BeginClose();
+  while (!live_->WaitClosed(NextLook())) {
+    if (Clock::now() < deadline_) continue;
+    abandoned_ = true;
+    break;
+  }
+  if (!mounts_stuck_) mounts_->StopFolder();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  phase_ = Phase::kEnded;
+}
+
+control::ShutdownReply Daemon::Outcome() const {
+  control::ShutdownReply reply;
+  for (size_t i = 0; i < live_->exports().size(); ++i) {
+    const config::LiveExport& item = live_->exports()[i];
+    absl::Status status = item.outcome;
+    const auto synced = sync_errors_.find(static_cast<int>(i));
+    if (synced != sync_errors_.end()) status.Update(synced->second);
+
+    ExportOutcome* outcome = reply.add_exports();
+    outcome->set_id(Text(item.item.id()));
+    outcome->set_mountpoint(status_.exports(static_cast<int>(i)).mountpoint());
+    if (item.block_export != nullptr) {
+      outcome->set_result(ExportOutcome::STUCK);
+      outcome->set_error(absl::StrCat(
+          "export \"", item.item.id(), "\" (node \"", item.item.node(),
+          "\"): its disk did not answer within ", job_->options.close_limit_s,
+          " s; what was not synced may be lost"));
+    } else if (!status.ok()) {
+      outcome->set_result(ExportOutcome::FAILED);
+      outcome->set_error(Text(status.message()));
+    } else {
+      outcome->set_result(ExportOutcome::DURABLE);
+    }
+  }
+  return reply;
+}
+
+}  // namespace bgfs::cli

@@ -1,0 +1,23 @@
+// From a path to the mount it leads into, and to the daemon behind that.
+
+#ifndef BGFS_CONFIG_CLI_FIND_H_
+#define BGFS_CONFIG_CLI_FIND_H_
+
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "config/control.h"
+#include "fuse/mountinfo.h"
+
+namespace bgfs::cli {
+
+// The root of the mount of ours that `path` lies in. NotFound if it does not.
+absl::StatusOr<fuse::Place> FindOurMount(const std::string& path);
+
+// Null if none answers.
+std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place);
+
+}  // namespace bgfs::cli
+
+#endif  // BGFS_CONFIG_CLI_FIND_H_

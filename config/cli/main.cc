@@ -1,0 +1,88 @@
+// The bgfs command. Each verb is a file of its own beside this one, and a line
+// in the table below.
+
+#include <csignal>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "config/cli/verb.h"
+#include "config/cli/version.h"
+#include "config/diagnostic.h"
+
+namespace bgfs::cli {
+namespace {
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  ExitStatus (*run)(const Arguments& arguments);
+};
+
+constexpr Verb kVerbs[] = {
+    {"mount", "show a disk image as a raw file", RunMount},
+    {"serve", "show every export of a configuration", RunServe},
+    {"umount", "end a mount; returns when everything is durable", RunUmount},
+    {"status", "what is shown, and where", RunStatus},
+    {"check-config", "say what is wrong with a configuration", RunCheckConfig},
+};
+
+const Verb* FindVerb(absl::string_view name) {
+  for (const Verb& verb : kVerbs) {
+    if (name == verb.name) return &verb;
+  }
+  return nullptr;
+}
+
+ExitStatus PrintHelp() {
+  std::cout << "bgfs shows block graphs (qcow2 chains, raw images) as plain "
+               "files.\n\nUsage: bgfs VERB [OPTIONS] ...\n\n";
+  for (const Verb& verb : kVerbs) {
+    std::cout << absl::StreamFormat("  %-14s %s\n", verb.name, verb.summary);
+  }
+  std::cout << absl::StreamFormat("  %-14s %s\n", "help VERB",
+                                  "the options of a verb");
+  std::cout << "\nbgfs --version tells the version. Exit status: 0 fine, "
+               "1 failed, 2 wrong usage.\n";
+  return kFine;
+}
+
+ExitStatus FailVerb(const std::string& name) {
+  std::vector<std::string> names = {"help"};
+  for (const Verb& verb : kVerbs) names.emplace_back(verb.name);
+  Note(absl::StrCat("no verb ", config::Quote(name),
+                    config::DidYouMean(name, names), "; see: bgfs help"));
+  return kWrongUsage;
+}
+
+ExitStatus Run(Arguments arguments) {
+  if (arguments.empty()) {
+    Note("no verb given; see: bgfs help");
+    return kWrongUsage;
+  }
+  const std::string name = arguments.front();
+  arguments.erase(arguments.begin());
+  if (name == "--version") {
+    std::cout << "bgfs " << kVersion << "\n";
+    return kFine;
+  }
+  if (name == "help" && !arguments.empty()) {
+    const Verb* verb = FindVerb(arguments.front());
+    return verb == nullptr ? FailVerb(arguments.front())
+                           : verb->run({"--help"});
+  }
+  if (name == "help" || name == "--help" || name == "-h") return PrintHelp();
+  const Verb* verb = FindVerb(name);
+  return verb == nullptr ? FailVerb(name) : verb->run(arguments);
+}
+
+}  // namespace
+}  // namespace bgfs::cli
+
+int main(int argc, char** argv) {
+  // Whoever reads us may go; that is an error of a write, not the end.
+  std::signal(SIGPIPE, SIG_IGN);
+  return bgfs::cli::Run({argv + 1, argv + argc});
+}

@@ -1,0 +1,251 @@
+#include "config/cli/mounts.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "config/diagnostic.h"
+#include "fuse/fuse_export.h"
+#include "fuse/mountinfo.h"
+#include "fuse/unique_fd.h"
+
+namespace bgfs::cli {
+namespace {
+
+using fuse::Mounted;
+using fuse::NameFolder;
+using fuse::UniqueFd;
+using fuse::UnmountMode;
+
+// A loop's tasks; what they refer to is kept by whoever blocks on them.
+Task<void> StartFolder(Loop* loop, UniqueFd device, NameFolder::Options options,
+                       std::vector<std::string> names,
+                       std::function<void(int)> on_disconnect,
+                       std::unique_ptr<NameFolder>* folder) {
+  *folder = std::make_unique<NameFolder>(loop, std::move(device), options);
+  for (const std::string& name : names) (*folder)->Add(name);
+  (*folder)->Start(
+      [told = std::move(on_disconnect)] { told(MountPoint::kFolder); });
+  co_return;
+}
+
+Task<void> EndFolder(std::unique_ptr<NameFolder>* folder) {
+  co_await (*folder)->Stop();
+  folder->reset();
+}
+
+Task<void> ServeExport(BlockExport* block_export, UniqueFd device, int index,
+                       std::function<void(int)> on_disconnect) {
+  // Only fuse exports are made (daemon.cc).
+  auto* item = static_cast<fuse::FuseExport*>(block_export);
+  item->Serve(std::move(device),
+              [item, index, told = std::move(on_disconnect)] {
+                // Nobody can come back to it: it flushes and closes now.
+                item->RequestShutdown();
+                told(index);
+              });
+  co_return;
+}
+
+// A second mount of the same connection, attached nowhere: keeps it alive, so
+// that it can be put back. Invalid where the kernel does not allow it.
+UniqueFd KeepMount(const fuse::Place& place) {
+  return UniqueFd(open_tree(AT_FDCWD, place.path.c_str(),
+                            OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
+                                AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
+}
+
+bool PutBack(const UniqueFd& mount, const std::string& path) {
+  return mount.valid() && move_mount(mount.get(), "", AT_FDCWD, path.c_str(),
+                                     MOVE_MOUNT_F_EMPTY_PATH) == 0;
+}
+
+}  // namespace
+
+absl::Status DetachDead(const std::string& path) {
+  while (fuse::IsDeadMount(path)) {
+    if (absl::Status s = fuse::Unmount(path, UnmountMode::kLazy); !s.ok()) {
+      return s;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Mounts::MountAll() {
+  absl::Cleanup undo = [this] {
+    DetachAll();
+    points_.clear();
+    StopFolder();
+  };
+  const auto& exports = live_->exports();
+  const bool in_folder = std::any_of(
+      exports.begin(), exports.end(), [](const config::LiveExport& item) {
+        return !item.item.fuse().has_mountpoint();
+      });
+  if (in_folder && !layout_.one_file) {
+    if (absl::Status s = MountFolder(); !s.ok()) return s;
+  }
+  for (size_t i = 0; i < exports.size(); ++i) {
+    if (absl::Status s = MountExport(static_cast<int>(i)); !s.ok()) return s;
+  }
+  std::move(undo).Cancel();
+  return absl::OkStatus();
+}
+
+absl::Status Mounts::MountFolder() {
+  std::vector<std::string> names;
+  fuse::MountOptions options;
+  options.fsname = layout_.source;
+  options.read_only = true;
+  for (const config::LiveExport& item : live_->exports()) {
+    if (item.item.fuse().has_mountpoint()) continue;
+    names.push_back(item.item.id());
+    if (item.item.fuse().allow_other()) options.allow_other = true;
+  }
+  if (geteuid() != 0) {
+    // An ordinary user may not mount over a file of a FUSE folder.
+    for (const std::string& name : names) {
+      absl::Status s = MakePlaceholder(absl::StrCat(layout_.folder, "/", name));
+      if (!s.ok()) return s;
+    }
+    return absl::OkStatus();
+  }
+  auto loop = UringLoop::Start("bgfs-names");
+  if (!loop.ok()) return loop.status();
+  absl::StatusOr<Mounted> mounted = fuse::Mount(layout_.folder, options);
+  if (!mounted.ok()) return mounted.status();
+  folder_loop_ = *std::move(loop);
+  points_.push_back({MountPoint::kFolder, "", mounted->place});
+  NameFolder::Options folder_options;
+  folder_options.uid = getuid();
+  folder_options.gid = getgid();
+  BlockOn(
+      *folder_loop_,
+      StartFolder(folder_loop_.get(), std::move(mounted->device),
+                  folder_options, std::move(names), on_disconnect_, &folder_));
+  return absl::OkStatus();
+}
+
+absl::Status Mounts::MakePlaceholder(const std::string& path) {
+  const int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
+  UniqueFd file(open(path.c_str(), flags, 0600));
+  struct stat st = {};
+  if (!file.valid() || fstat(file.get(), &st) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot make \"", path, "\": ", std::strerror(errno)));
+  }
+  if (!S_ISREG(st.st_mode) || st.st_size != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("\"", path, "\" is in the way: give an empty folder"));
+  }
+  placeholders_.push_back(path);
+  return absl::OkStatus();
+}
+
+fuse::MountOptions Mounts::OptionsFor(const config::LiveExport& item) const {
+  fuse::MountOptions options;
+  options.fsname = layout_.source;
+  options.read_only = !item.item.writable();
+  options.allow_other = item.item.fuse().allow_other();
+  return options;
+}
+
+absl::Status Mounts::MountExport(int index) {
+  const config::LiveExport& item = live_->exports()[index];
+  const bool own_place = item.item.fuse().has_mountpoint();
+  const std::string in_folder =
+      absl::StrCat(layout_.folder, "/", item.item.id());
+  std::string path = own_place ? item.item.fuse().mountpoint() : in_folder;
+  if (!own_place && layout_.one_file) path = layout_.folder;
+  absl::StatusOr<Mounted> mounted = fuse::Mount(path, OptionsFor(item));
+  if (!mounted.ok()) return mounted.status();
+  MountPoint point{index, mounted->place.path, mounted->place};
+  if (path == layout_.folder) {
+    point.file = absl::StrCat(mounted->place.path, "/", item.item.id());
+  }
+  points_.push_back(std::move(point));
+  BlockOn(*live_->home(item.part),
+          ServeExport(item.block_export, std::move(mounted->device), index,
+                      on_disconnect_));
+  return absl::OkStatus();
+}
+
+std::vector<fuse::Holder> Mounts::HoldersOf(const MountPoint& point) const {
+  absl::StatusOr<fuse::MountEntry> entry =
+      fuse::FindMount(point.place.mount_id);
+  if (!entry.ok()) return {};
+  std::vector<fuse::Holder> holders = fuse::FindHolders(*entry);
+  const bool folder = point.export_index == MountPoint::kFolder;
+  const auto is_ours = [this, folder](const fuse::Holder& holder) {
+    // A loop device holds the file below the folder, which tells of it itself.
+    return holder.pid == getpid() || (folder && holder.what == "loop device") ||
+           (holder.what == "mount" &&
+            std::any_of(points_.begin(), points_.end(),
+                        [&holder](const MountPoint& other) {
+                          return other.place.path == holder.comm;
+                        }));
+  };
+  holders.erase(std::remove_if(holders.begin(), holders.end(), is_ours),
+                holders.end());
+  return holders;
+}
+
+absl::Status Mounts::InUse(const MountPoint& point) const {
+  const std::string holders = fuse::DescribeHolders(HoldersOf(point));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "cannot unmount ", config::Quote(point.place.path), ": in use by ",
+      holders.empty() ? "a process that cannot be seen from here" : holders,
+      "; end that, or use --force"));
+}
+
+absl::Status Mounts::UnmountAll() {
+  struct Gone {
+    MountPoint* point;
+    UniqueFd kept;
+  };
+  std::vector<Gone> gone;
+  for (auto point = points_.rbegin(); point != points_.rend(); ++point) {
+    UniqueFd kept = KeepMount(point->place);
+    absl::Status s = fuse::Unmount(point->place, UnmountMode::kPlain);
+    if (absl::IsNotFound(s)) continue;
+    if (s.ok()) {
+      gone.push_back({&*point, std::move(kept)});
+      continue;
+    }
+    for (auto it = gone.rbegin(); it != gone.rend(); ++it) {
+      if (!PutBack(it->kept, it->point->place.path)) continue;
+      absl::StatusOr<fuse::Place> place = fuse::Locate(it->point->place.path);
+      if (place.ok()) it->point->place = *std::move(place);
+    }
+    // What is kept is ours and looks like a user.
+    return absl::IsFailedPrecondition(s) ? InUse(*point) : s;
+  }
+  for (const std::string& path : placeholders_) unlink(path.c_str());
+  placeholders_.clear();
+  return absl::OkStatus();
+}
+
+void Mounts::DetachAll() {
+  for (const MountPoint& point : points_) {
+    // What is not there needs no detaching.
+    fuse::Unmount(point.place, UnmountMode::kLazy).IgnoreError();
+  }
+  for (const std::string& path : placeholders_) unlink(path.c_str());
+  placeholders_.clear();
+}
+
+void Mounts::StopFolder() {
+  if (folder_ == nullptr) return;
+  BlockOn(*folder_loop_, EndFolder(&folder_));
+  folder_loop_ = nullptr;
+}
+
+}  // namespace bgfs::cli

@@ -1,0 +1,101 @@
+// bgfs serve: every export of a configuration.
+
+#include <sys/stat.h>
+
+#include "absl/strings/str_cat.h"
+#include "config/cli/daemon.h"
+#include "config/cli/verb.h"
+#include "config/diagnostic.h"
+#include "config/load.h"
+#include "config/path.h"
+#include "config/validate.h"
+
+namespace bgfs::cli {
+namespace {
+
+// What a daemon that died has left where the exports are to appear, and where
+// images may lie.
+absl::Status DetachAllDead(const config::Source& source,
+                           const std::string& folder) {
+  if (!folder.empty()) {
+    if (absl::Status s = DetachDead(folder); !s.ok()) return s;
+  }
+  for (const proto::Export& item : source.config.exports()) {
+    if (!item.fuse().has_mountpoint()) continue;
+    absl::Status s =
+        DetachDead(config::Resolve(source.folder, item.fuse().mountpoint()));
+    if (!s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
+// The folder is needed by exports that have no mount point of their own.
+absl::Status CheckFolder(const proto::Config& config,
+                         const std::string& folder) {
+  if (config.exports().empty()) {
+    return absl::FailedPreconditionError(
+        "the configuration has no exports: add exports { ... }");
+  }
+  for (const proto::Export& item : config.exports()) {
+    if (item.fuse().has_mountpoint() || !folder.empty()) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("export ", config::Quote(item.id()),
+                     " has no mountpoint: give the folder where it appears"));
+  }
+  struct stat st = {};
+  if (folder.empty() || stat(folder.c_str(), &st) != 0 || S_ISDIR(st.st_mode)) {
+    return absl::OkStatus();  // What is missing is found when it is mounted.
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("mount point ", config::Quote(folder),
+                   " is not a folder: give an empty folder"));
+}
+
+}  // namespace
+
+ExitStatus RunServe(const Arguments& arguments) {
+  CLI::App app(
+      "Shows every export of a configuration as a file named by its id in DIR, "
+      "or at its\nown mount point, and returns once they are usable. End it "
+      "with: bgfs umount DIR",
+      "bgfs serve");
+  std::string file;
+  std::string folder;
+  std::vector<std::string> allow_implicit;
+  DaemonOptions daemon;
+  app.add_option("CONFIG", file, "The configuration (protobuf text format)")
+      ->required();
+  app.add_option("DIR", folder,
+                 "An empty folder; may be left out where every export has a "
+                 "mount point");
+  app.add_option("--allow-implicit", allow_implicit,
+                 "A folder into which names in image headers may lead besides "
+                 "the image's own")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  AddDaemonOptions(&app, &daemon);
+  if (auto ended = Parse(&app, arguments)) return *ended;
+
+  DaemonJob job;
+  job.source = config::LoadFile(file);
+  const std::vector<config::Diagnostic> mistakes = config::Validate(job.source);
+  for (const config::Diagnostic& mistake : mistakes) {
+    Note(config::Format(job.source.file, mistake));
+  }
+  if (!mistakes.empty()) return kFailed;
+  absl::Status cleared = DetachAllDead(job.source, folder);
+  if (!cleared.ok()) return Fail(cleared);
+  if (absl::Status s = CheckFolder(job.source.config, folder); !s.ok()) {
+    return Fail(s);
+  }
+  for (const std::string& allowed : allow_implicit) {
+    job.source.config.add_allow_implicit(Absolute(allowed));
+  }
+  job.options = daemon;
+  job.config_file = Absolute(file);
+  job.layout.source = job.config_file;
+  if (!folder.empty()) job.layout.folder = Absolute(folder);
+  return RunDaemon(job);
+}
+
+}  // namespace bgfs::cli

@@ -1,0 +1,26 @@
+// A thread of its own for signals, so that their handling may take locks.
+
+#ifndef BGFS_CONFIG_CLI_SIGNALS_H_
+#define BGFS_CONFIG_CLI_SIGNALS_H_
+
+#include <functional>
+#include <thread>
+
+namespace bgfs::cli {
+
+class SignalThread {
+ public:
+  // Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all that it starts
+  // from now on; `on_end` is called for each that comes.
+  explicit SignalThread(std::function<void()> on_end);
+  SignalThread(const SignalThread&) = delete;
+  SignalThread& operator=(const SignalThread&) = delete;
+  ~SignalThread();
+
+ private:
+  std::thread thread_;
+};
+
+}  // namespace bgfs::cli
+
+#endif  // BGFS_CONFIG_CLI_SIGNALS_H_

@@ -1,0 +1,149 @@
+#include "config/cli/startup.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "config/cli/verb.h"
+
+namespace bgfs::cli {
+namespace {
+
+// The command's part: its exit status.
+int WaitForWord(int word, pid_t daemon) {
+  char byte = 0;
+  ssize_t length = 0;
+  while ((length = read(word, &byte, 1)) < 0 && errno == EINTR) {
+  }
+  if (length == 1) return kFine;
+  int status = 0;
+  while (waitpid(daemon, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) != 0) return WEXITSTATUS(status);
+  return Fail(absl::StrCat("the daemon died while it started (signal ",
+                           WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+                           "); its log may say why"));
+}
+
+}  // namespace
+
+void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
+  app->add_flag("--foreground", options->foreground,
+                "Stay in the foreground until the end");
+  app->add_option("--log", options->log,
+                  "Where to log: a FILE, syslog or stderr")
+      ->type_name("FILE|syslog|stderr");
+  app->add_option("--pid-file", options->pid_file,
+                  "Write the daemon's process id here")
+      ->type_name("FILE");
+  app->add_option("--close-limit", options->close_limit_s)
+      ->check(CLI::Range(1, 3600))
+      ->group("");
+  app->add_option("--mask-init-flags", options->mask_init_flags)->group("");
+  app->add_option("--mask-minor", options->mask_minor)->group("");
+}
+
+absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
+  std::string target = options.log;
+  if (target.empty()) target = options.foreground ? "stderr" : "syslog";
+  absl::StatusOr<Logger> logger = Logger::Open(target);
+  if (!logger.ok()) return logger.status();
+  Startup startup(*std::move(logger),
+                  options.pid_file.empty() ? "" : Absolute(options.pid_file));
+  if (absl::Status s = startup.OpenPidFile(); !s.ok()) return s;
+  if (!options.foreground) {
+    if (absl::Status s = startup.Fork(); !s.ok()) return s;
+  }
+  umask(077);
+  if (chdir("/") != 0) {
+    return absl::UnavailableError("cannot change to the root folder");
+  }
+  return startup;
+}
+
+Startup::Startup(Startup&& other) noexcept
+    : logger_(std::move(other.logger_)),
+      pid_file_(std::move(other.pid_file_)),
+      pid_fd_(std::exchange(other.pid_fd_, -1)),
+      word_(std::exchange(other.word_, -1)) {}
+
+Startup::~Startup() {
+  if (word_ >= 0) close(word_);
+  RemovePidFile();
+}
+
+void Startup::RemovePidFile() {
+  if (pid_fd_ < 0) return;
+  unlink(pid_file_.c_str());
+  close(std::exchange(pid_fd_, -1));
+}
+
+absl::Status Startup::OpenPidFile() {
+  if (pid_file_.empty()) return absl::OkStatus();
+  pid_fd_ = open(pid_file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  if (pid_fd_ < 0) {
+    return absl::UnavailableError(absl::StrCat("cannot write the pid file \"",
+                                               pid_file_,
+                                               "\": ", std::strerror(errno)));
+  }
+  if (flock(pid_fd_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
+  close(std::exchange(pid_fd_, -1));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "pid file \"", pid_file_, "\" is a running daemon's; choose another"));
+}
+
+absl::Status Startup::Fork() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot make a pipe: ", std::strerror(errno)));
+  }
+  const pid_t command = getpid();
+  const pid_t daemon = fork();
+  if (daemon < 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot fork: ", std::strerror(errno)));
+  }
+  if (daemon > 0) {
+    close(ends[1]);
+    // Nothing here is the command's to clean up: the daemon has it all.
+    std::_Exit(WaitForWord(ends[0], daemon));
+  }
+  close(ends[0]);
+  word_ = ends[1];
+  setsid();
+  // Until it is ready the daemon ends with the command (control-C).
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != command) std::_Exit(kFailed);
+  return absl::OkStatus();
+}
+
+void Startup::Ready() {
+  if (pid_fd_ >= 0) {
+    const std::string pid = absl::StrCat(getpid(), "\n");
+    if (ftruncate(pid_fd_, 0) != 0 ||
+        write(pid_fd_, pid.data(), pid.size()) < 0) {
+      logger_.Write(absl::StrCat("cannot write the pid file \"", pid_file_,
+                                 "\": ", std::strerror(errno)));
+    }
+  }
+  if (word_ < 0) return;  // In the foreground.
+  prctl(PR_SET_PDEATHSIG, 0);
+  logger_.TakeStdio();
+  const char byte = 1;
+  const ssize_t written = write(word_, &byte, 1);
+  static_cast<void>(written);
+  close(std::exchange(word_, -1));
+}
+
+}  // namespace bgfs::cli

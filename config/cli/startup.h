@@ -1,0 +1,69 @@
+// How a command becomes a daemon:
+//
+//   command ──fork──▶ daemon: opens, mounts ──Ready()──▶ lets go of the
+//   terminal
+//      │                                          │
+//      └── waits ◀────────── one byte ────────────┘ exits 0: the files are
+//      usable
+//
+// Until it is ready the daemon shares the command's stderr and prints its own
+// errors there; a daemon that ends without the byte passes its exit status on.
+
+#ifndef BGFS_CONFIG_CLI_STARTUP_H_
+#define BGFS_CONFIG_CLI_STARTUP_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "config/cli/logger.h"
+
+namespace bgfs::cli {
+
+struct DaemonOptions {
+  bool foreground = false;
+  std::string log;       // as for Logger; empty: syslog, or stderr
+  std::string pid_file;  // empty: none
+  // Hidden: how long ending may take once force was asked; what an older
+  // kernel would not offer (fuse::KernelMask).
+  int close_limit_s = 10;
+  uint64_t mask_init_flags = 0;
+  uint32_t mask_minor = ~0u;
+};
+
+void AddDaemonOptions(CLI::App* app, DaemonOptions* options);
+
+class Startup {
+ public:
+  // Opens log and pid file, and forks unless in the foreground; the daemon
+  // returns, the command exits. Call it before any thread is started; paths
+  // must be absolute afterwards.
+  static absl::StatusOr<Startup> Begin(const DaemonOptions& options);
+  Startup(Startup&& other) noexcept;
+  Startup& operator=(Startup&&) = delete;
+  ~Startup();  // removes the pid file
+
+  // The files are usable.
+  void Ready();
+  void RemovePidFile();
+
+  const Logger& log() const { return logger_; }
+
+ private:
+  Startup(Logger logger, std::string pid_file)
+      : logger_(std::move(logger)), pid_file_(std::move(pid_file)) {}
+
+  absl::Status OpenPidFile();
+  absl::Status Fork();
+
+  Logger logger_;
+  std::string pid_file_;  // absolute
+  int pid_fd_ = -1;
+  int word_ = -1;  // the daemon's end of the pipe
+};
+
+}  // namespace bgfs::cli
+
+#endif  // BGFS_CONFIG_CLI_STARTUP_H_

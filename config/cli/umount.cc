@@ -1,0 +1,115 @@
+// bgfs umount: ends the daemon behind a mount, and waits until everything that
+// was written is on the disk.
+
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "config/cli/find.h"
+#include "config/cli/verb.h"
+#include "config/control.h"
+#include "config/diagnostic.h"
+#include "fuse/holders.h"
+#include "fuse/mount.h"
+
+namespace bgfs::cli {
+namespace {
+
+constexpr int kExitLimitMs = 5000;
+
+// The process itself ends a moment after it has answered: its pid file and its
+// name in ps(1) should be gone as well.
+class ProcessWatch {
+ public:
+  explicit ProcessWatch(pid_t pid)
+      : fd_(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))) {}
+  void WaitForEnd() const {
+    if (!fd_.valid()) return;  // Another pid namespace, or already gone.
+    pollfd waited = {fd_.get(), POLLIN, 0};
+    poll(&waited, 1, kExitLimitMs);
+  }
+
+ private:
+  fuse::UniqueFd fd_;
+};
+
+std::string Describe(const control::ExportOutcome& outcome) {
+  if (!outcome.error().empty()) return outcome.error();
+  std::vector<fuse::Holder> holders;
+  for (const control::Holder& holder : outcome.holders()) {
+    holders.push_back({holder.pid(), holder.name(), holder.what()});
+  }
+  return absl::StrCat("cannot unmount ", config::Quote(outcome.mountpoint()),
+                      ": in use by ", fuse::DescribeHolders(holders),
+                      "; end that, or use --force");
+}
+
+// The daemon is gone, so nobody knows what became of the last writes.
+ExitStatus UmountDead(const fuse::Place& place) {
+  absl::Status s = fuse::Unmount(place, fuse::UnmountMode::kLazy);
+  if (!s.ok()) return Fail(s);
+  return Fail(absl::StrCat("the daemon of ", config::Quote(place.path),
+                           " had died: unmounted now, but what was not synced "
+                           "may be lost"));
+}
+
+ExitStatus Umount(const std::string& path, bool force, bool all) {
+  absl::StatusOr<fuse::Place> place = FindOurMount(path);
+  if (!place.ok()) return Fail(place.status());
+  std::optional<config::RunningDaemon> daemon = FindDaemonOf(*place);
+  if (!daemon.has_value()) {
+    if (fuse::IsDeadMount(place->path)) return UmountDead(*place);
+    return Fail(absl::StrCat(
+        "no daemon answers for ", config::Quote(path),
+        ": it may be another user's; umount(8) ends it too, but waits for "
+        "nothing"));
+  }
+  const control::StatusReply& status = daemon->status;
+  if (!all && status.exports_size() > 1 &&
+      status.folder_st_dev() != place->device) {
+    return Fail(absl::StrCat(
+        config::Quote(path), " is one of ", status.exports_size(),
+        " exports of its daemon: use --all to end them together, or umount(8) "
+        "for this one"));
+  }
+  const ProcessWatch process(status.pid());
+  absl::StatusOr<control::ShutdownReply> reply =
+      config::RequestShutdown(*daemon, force);
+  if (!reply.ok()) return Fail(reply.status());
+  ExitStatus result = reply->refused() ? kFailed : kFine;
+  bool stuck = false;
+  for (const control::ExportOutcome& outcome : reply->exports()) {
+    if (outcome.result() == control::ExportOutcome::DURABLE) continue;
+    stuck |= outcome.result() == control::ExportOutcome::STUCK;
+    result = Fail(Describe(outcome));
+  }
+  if (!reply->refused() && !stuck) process.WaitForEnd();
+  return result;
+}
+
+}  // namespace
+
+ExitStatus RunUmount(const Arguments& arguments) {
+  CLI::App app(
+      "Ends what bgfs mount or bgfs serve shows at PATH. Returns when "
+      "everything that was\nwritten is on the disk; the exit status says so.",
+      "bgfs umount");
+  std::string path;
+  bool force = false;
+  bool all = false;
+  app.add_option("PATH", path, "The mount point")->required();
+  app.add_flag("-f,--force", force,
+               "Even if something is open: open files then give errors");
+  app.add_flag("--all", all,
+               "PATH may be one of several mount points of a configuration");
+  if (auto ended = Parse(&app, arguments)) return *ended;
+  return Umount(path, force, all);
+}
+
+}  // namespace bgfs::cli

@@ -1,0 +1,61 @@
+#include "config/cli/verb.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "absl/strings/str_cat.h"
+#include "config/diagnostic.h"
+
+namespace bgfs::cli {
+namespace {
+
+// A message may quote a long list of processes; a line has an end all the same.
+constexpr size_t kMaxLine = 4096;
+
+}  // namespace
+
+std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments) {
+  app->get_formatter()->column_width(28);
+  try {
+    // CLI11 takes them off the end.
+    app->parse(Arguments(arguments.rbegin(), arguments.rend()));
+  } catch (const CLI::CallForHelp&) {
+    std::cout << app->help();
+    return kFine;
+  } catch (const CLI::ParseError& error) {
+    const std::string name = app->get_name();
+    return FailUsage(absl::string_view(name).substr(name.find(' ') + 1),
+                     error.what());
+  }
+  return std::nullopt;
+}
+
+void Note(absl::string_view message) {
+  const std::string line = absl::StrCat("bgfs: ", Text(message), "\n");
+  std::fputs(line.c_str(), stderr);
+}
+
+std::string Text(absl::string_view text) {
+  return config::Printable(text, kMaxLine);
+}
+
+ExitStatus Fail(absl::string_view message) {
+  Note(message);
+  return kFailed;
+}
+
+ExitStatus Fail(const absl::Status& status) { return Fail(status.message()); }
+
+ExitStatus FailUsage(absl::string_view verb, absl::string_view message) {
+  Note(absl::StrCat(verb, ": ", message, "; see: bgfs help ", verb));
+  return kWrongUsage;
+}
+
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return error ? path : absolute.string();
+}
+
+}  // namespace bgfs::cli

@@ -1,0 +1,51 @@
+// What the verbs share: the table's entry, and how arguments are read, so that
+// all of them answer --help and wrong usage alike.
+//
+// Exit statuses: 0 fine, 1 failed, 2 wrong usage. Every error is one line on
+// stderr: `bgfs: what failed, on which file or node, what to do`.
+
+#ifndef BGFS_CONFIG_CLI_VERB_H_
+#define BGFS_CONFIG_CLI_VERB_H_
+
+#include <CLI/CLI.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+
+namespace bgfs::cli {
+
+enum ExitStatus : int { kFine = 0, kFailed = 1, kWrongUsage = 2 };
+
+using Arguments = std::vector<std::string>;
+
+// One file each.
+ExitStatus RunMount(const Arguments& arguments);
+ExitStatus RunServe(const Arguments& arguments);
+ExitStatus RunUmount(const Arguments& arguments);
+ExitStatus RunStatus(const Arguments& arguments);
+ExitStatus RunCheckConfig(const Arguments& arguments);
+
+// Reads `arguments` into what `app` (named "bgfs VERB") was set up with. A
+// value: the verb ends with it, since help was asked for or usage was wrong.
+std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments);
+
+// Prints the line and gives kFailed or kWrongUsage.
+ExitStatus Fail(const absl::Status& status);
+ExitStatus Fail(absl::string_view message);
+ExitStatus FailUsage(absl::string_view verb, absl::string_view message);
+
+// One line on stderr that is no error: `bgfs: message`.
+void Note(absl::string_view message);
+
+// For a message's string, which must be UTF-8 where a path need not be.
+std::string Text(absl::string_view text);
+
+// The path from the root, links left as they are.
+std::string Absolute(const std::string& path);
+
+}  // namespace bgfs::cli
+
+#endif  // BGFS_CONFIG_CLI_VERB_H_
