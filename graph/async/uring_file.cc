@@ -27,10 +27,9 @@ namespace {
 // Reads from here on share the CPU with whoever submits them unless io-wq does
 // the copying; smaller ones are cheaper inline.
 constexpr int64_t kLargeRead = int64_t{64} << 10;
-// An inline write that took longer says that the disk is throttling.
-constexpr int64_t kSlowWriteNs = 1000000;
-// So many writes then go to io-wq before one tries inline again.
-constexpr int kRingWrites = 64;
+// An inline write that took longer says that the disk is throttling; a thread
+// that merely lost its CPU is back sooner.
+constexpr int64_t kSlowWriteNs = 3000000;
 
 bool IsLocal(int fd) {
   struct statfs fs{};
@@ -183,7 +182,12 @@ bool UringFile::WriteInline(FileOp* op) {
                     op->offset);
   }
   op->result = count >= 0 ? count : -errno;
-  if (loop_->NowNs() - begin > kSlowWriteNs) ring_writes_ = kRingWrites;
+  if (loop_->NowNs() - begin > kSlowWriteNs) {
+    ring_writes_ = next_ring_writes_;
+    next_ring_writes_ = std::min(2 * next_ring_writes_, kMaxRingWrites);
+  } else {
+    next_ring_writes_ = kMinRingWrites;
+  }
   return true;
 }
 

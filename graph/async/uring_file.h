@@ -52,7 +52,12 @@ class UringFile final : public File {
   const bool local_;
   const bool direct_;
   bool try_nowait_;
-  int ring_writes_ = 0;  // so many more writes go to io-wq: the disk was slow
+  // Once an inline write was slow, so many go to io-wq before one tries inline
+  // again: more each time that the try is slow as well.
+  static constexpr int kMinRingWrites = 16;
+  static constexpr int kMaxRingWrites = 4096;
+  int ring_writes_ = 0;
+  int next_ring_writes_ = kMinRingWrites;
 };
 
 }  // namespace bgfs
