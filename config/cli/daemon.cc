@@ -56,6 +56,7 @@ ExitStatus Daemon::Run() {
     Answer(Outcome());
     return Fail(shown);
   }
+  if (!job_->notice.empty()) Note(job_->notice);
   startup_->Ready();
   ServeUntilEnd();
   const control::ShutdownReply outcome = Outcome();

@@ -41,6 +41,7 @@ struct DaemonJob {
   std::string config_file;  // absolute; empty for `bgfs mount`
   Layout layout;
   DaemonOptions options;
+  std::string notice;  // told once the files are usable; empty: nothing
 };
 
 // Becomes a daemon (or stays in the foreground) and runs it to its end. Call it

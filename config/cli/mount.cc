@@ -148,15 +148,16 @@ ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
   absl::StatusOr<std::string> format = FormatOf(options);
   if (!format.ok()) return Fail(format.status());
   const bool qcow2 = *format == "qcow2";
+  std::string notice;
   if (qcow2 && !options.read_only) {
     if (options.resizable) {
       return FailUsage("mount",
                        "--resizable needs a raw image: qcow2 is "
                        "read-only in this version");
     }
-    Note(absl::StrCat(config::Quote(options.image),
-                      " is mounted read-only: qcow2 is read-only in this "
-                      "version"));
+    notice = absl::StrCat(config::Quote(options.image),
+                          " is mounted read-only: qcow2 is read-only in this "
+                          "version");
     options.read_only = true;
   }
   struct stat st = {};
@@ -164,6 +165,7 @@ ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
       stat(options.mount_point.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
   DaemonJob job;
   job.options = daemon;
+  job.notice = std::move(notice);
   job.layout.one_file = folder;
   job.layout.source = Absolute(options.image);
   if (folder) {
