@@ -204,20 +204,21 @@ Task<absl::StatusOr<std::string>> ChainOpener::FormatOf(
   if (!image.format.empty()) co_return image.format;
   absl::StatusOr<std::string> format = co_await ProbeNode(file);
   if (!format.ok()) co_return Prefix(ImageName(file), format.status());
-  const std::string holder = Quote(layers_.back().path);
+  const std::string& holder = layers_.back().path;
   if (format->empty()) {
     co_return absl::InvalidArgumentError(absl::StrCat(
         ImageName(file),
         " has no magic that tells its format, and the header does not give it; "
         "if it is a raw image, record that (qemu-img rebase -u -F raw -b ",
-        Quote(image.filename), " ", holder, ")"));
+        ShellWord(image.filename), " ", ShellWord(holder), ")"));
   }
   if (opener_.context().warn) {
     opener_.context().warn(absl::StrCat(
-        holder, ": the header does not give the format of its backing file ",
+        Quote(holder),
+        ": the header does not give the format of its backing file ",
         ImageName(file), ", which looks like ", *format,
         "; record it (qemu-img rebase -u -F ", *format, " -b ",
-        Quote(image.filename), " ", holder, ")"));
+        ShellWord(image.filename), " ", ShellWord(holder), ")"));
   }
   co_return format;
 }

@@ -182,7 +182,7 @@ absl::StatusOr<std::string> CheckImplicit(const OpenContext& context,
       Quote(real),
       " is outside the folder of the image that names it; allow "
       "it with --allow-implicit=",
-      absl::Utf8SafeCEscape(folder), " (allow_implicit: ", Quote(folder), ")"));
+      ShellWord(folder), " (allow_implicit: ", Quote(folder), ")"));
 }
 
 }  // namespace bgfs

@@ -146,14 +146,27 @@ TEST_F(ChainTest, ProbesOnlyByMagicAndSaysSo) {
   EXPECT_TRUE(graph_.Open(Node(folder_ / "b.qcow2")).ok());
   EXPECT_THAT(graph_.warnings(),
               ElementsAre(AllOf(HasSubstr("b.qcow2\": the header does not"),
-                                HasSubstr("-F qcow2 -b \"a.qcow2\""))));
+                                HasSubstr("-F qcow2 -b a.qcow2 /"))));
   ASSERT_TRUE(graph_.Close().ok());
   ForgetFormat("a.qcow2");
   EXPECT_THAT(OpenError("b.qcow2"),
               AllOf(HasSubstr("base.img\" has no magic"),
-                    HasSubstr("rebase -u -F raw -b \"base.img\"")));
+                    HasSubstr("rebase -u -F raw -b base.img /")));
   folder_.Write("base.img", "vhdxfile");
   EXPECT_THAT(OpenError("b.qcow2"), HasSubstr("its format is vhdx"));
+}
+
+TEST_F(ChainTest, ProposesCommandsThatRunNothingElse) {
+  folder_.Write("$(x);`y`", std::string(65536, 'r'));
+  Overlay("a.qcow2", "$(x);`y`");
+  ForgetFormat("a.qcow2");
+  EXPECT_THAT(OpenError("a.qcow2"), HasSubstr("-F raw -b '$(x);`y`' /"));
+  std::filesystem::create_directory(folder_ / "it's");
+  folder_.Write("it's/base.img", "");
+  Overlay("b.qcow2", "it'\\''s/base.img");
+  EXPECT_THAT(OpenError("b.qcow2"),
+              HasSubstr(absl::StrCat("--allow-implicit=$'", folder_.path(),
+                                     "/it\\'s' ")));
 }
 
 TEST_F(ChainTest, RefusesLoops) {
