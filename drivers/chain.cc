@@ -58,6 +58,16 @@ Task<absl::StatusOr<std::string>> ProbeNode(Node* file) {
   co_return ProbeFormat({start.data(), static_cast<size_t>(bytes)});
 }
 
+// The memory that an open image with this header takes at least.
+int64_t TableBytes(const qcow2::Header& header) {
+  auto bytes = static_cast<int64_t>(header.unknown_fields.size()) +
+               header.l1_entries_needed * int64_t{sizeof(uint64_t)};
+  for (const qcow2::HeaderExtension& extension : header.extensions) {
+    bytes += static_cast<int64_t>(sizeof(extension) + extension.data.size());
+  }
+  return bytes;
+}
+
 // One image of a chain whose file is open.
 struct Layer {
   proto::Node spec;
@@ -86,7 +96,9 @@ class ChainOpener {
 
   Opener& opener_;
   const proto::Node& spec_;
-  std::vector<Layer> layers_;  // from the top down
+  std::vector<Layer> layers_;  // from the top down; those without a node yet
+  int64_t table_bytes_ = 0;    // of all
+  int64_t images_ = 0;
 };
 
 Task<absl::StatusOr<Node*>> ChainOpener::Open() {
@@ -111,6 +123,14 @@ Task<absl::Status> ChainOpener::AddLayer(proto::Node spec, Node* file,
   if (!look.ok()) co_return look.status();
   auto header = co_await qcow2::ReadHeader((*look)->root());
   if (!header.ok()) co_return Prefix(ImageName(file), header.status());
+  ++images_;
+  table_bytes_ += TableBytes(*header);
+  if (table_bytes_ > kMaxChainTableBytes) {
+    co_return absl::ResourceExhaustedError(absl::StrCat(
+        ImageName(file), ": the headers and L1 tables of the chain down to it ",
+        "take more than ", kMaxChainTableBytes >> 20,
+        " MiB; shorten the chain (qemu-img rebase)"));
+  }
   layers_.push_back(
       {std::move(spec), file, std::move(path), *std::move(header)});
   co_return absl::OkStatus();
@@ -241,6 +261,8 @@ absl::Status ChainOpener::CheckLoop(const Node* file) const {
 Task<absl::StatusOr<Node*>> ChainOpener::AddNode(Layer layer, Node* below) {
   const std::string name = ImageName(layer.file);
   qcow2::Options options;
+  options.l2_cache_bytes =
+      std::min(options.l2_cache_bytes, kMaxChainCacheBytes / images_);
   if (layer.spec.qcow2().has_l2_cache_size()) {
     const auto bytes =
         ParseBytes("l2_cache_size", layer.spec.qcow2().l2_cache_size());

@@ -13,6 +13,12 @@ namespace bgfs {
 
 // So many images may stand on each other by what their headers name.
 inline constexpr int kMaxChainDepth = 1024;
+// The images of such a chain share two bounds of memory, so that a thousand
+// small files cannot ask for a thousand times what one may: what their headers
+// and L1 tables take is at most so much, or the chain is refused,
+inline constexpr int64_t kMaxChainTableBytes = int64_t{256} << 20;
+// and so is what their L2 caches take, where no size is configured.
+inline constexpr int64_t kMaxChainCacheBytes = int64_t{256} << 20;
 
 // Opens `spec`, its inline children and, for a qcow2 without a backing, the
 // chain that its header names; children that are named must be in the graph.

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "drivers/qcow2/qcow2.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/test_graph.h"
@@ -46,6 +47,20 @@ class ChainTest : public ::testing::Test {
   static std::string Node(const std::string& path,
                           const std::string& more = "") {
     return absl::StrCat(more, " qcow2 { file { filename: \"", path, "\" } }");
+  }
+  static std::string BigEndian(uint64_t value, int bytes) {
+    std::string text;
+    for (int i = bytes - 1; i >= 0; --i) {
+      text.push_back(static_cast<char>(value >> (8 * i)));
+    }
+    return text;
+  }
+  // The most that the L2 cache of the chain's top takes.
+  int64_t CacheBytes(const std::string& name) {
+    const auto node = graph_.Open(Node(folder_ / name));
+    EXPECT_TRUE(node.ok()) << node.status();
+    const auto& image = static_cast<const qcow2::Qcow2&>((*node)->driver());
+    return image.l2_cache().capacity() * qcow2::L2Cache::kMaxSliceBytes;
   }
   std::string OpenError(const std::string& name) {
     const auto node = graph_.Open(Node(folder_ / name));
@@ -178,6 +193,41 @@ TEST_F(ChainTest, RefusesLoops) {
   EXPECT_THAT(OpenError("c.qcow2"),
               AllOf(HasSubstr("d.qcow2\" is already in the chain"),
                     HasSubstr("backing file of \"")));
+}
+
+// Each image has an L1 table of 32 MiB, which is a hole.
+TEST_F(ChainTest, RefusesChainsOfLargeTables) {
+  std::string below = "base.img";
+  for (const std::string name : {"0", "1", "2", "3", "4", "5", "6", "7"}) {
+    Overlay(name, below,
+            below == "base.img" ? "-F raw -o cluster_size=512"
+                                : "-F qcow2 -o cluster_size=512");
+    std::string image = ReadHostFile(folder_ / name);
+    image.replace(24, 8, BigEndian(uint64_t{128} << 30, 8));  // size
+    image.replace(36, 4, BigEndian(1 << 22, 4));              // l1_size
+    image.replace(40, 8, BigEndian(1 << 20, 8));              // its offset
+    folder_.Write(name, image);
+    std::filesystem::resize_file(folder_ / name, 64 << 20);
+    below = name;
+  }
+  EXPECT_TRUE(graph_.Open(Node(folder_ / "6")).ok());
+  ASSERT_TRUE(graph_.Close().ok());
+  EXPECT_THAT(OpenError("7"),
+              AllOf(HasSubstr("/0\": the headers and L1 tables"),
+                    HasSubstr("more than 256 MiB")));
+}
+
+TEST_F(ChainTest, SharesOneBoundForTheCachesOfADeepChain) {
+  std::string below = "base.img";
+  for (int i = 0; i < 32; ++i) {
+    Shell(absl::StrCat("qemu-img create -q -u -f qcow2 -F ",
+                       i == 0 ? "raw" : "qcow2", " -b ", below, " $D/", i,
+                       " 1T"));
+    below = absl::StrCat(i);
+  }
+  EXPECT_EQ(CacheBytes("7"), 32 << 20);
+  ASSERT_TRUE(graph_.Close().ok());
+  EXPECT_EQ(CacheBytes("31"), 8 << 20);
 }
 
 TEST_F(ChainTest, OpensDeepChainsUpToALimit) {
