@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "graph/async/check.h"
+#include "graph/status.h"
 
 namespace bgfs {
 
@@ -65,10 +66,11 @@ Task<IoStatus> RawDriver::Truncate(Request& request, int64_t size_bytes,
 }
 
 Task<IoResult<BlockStatus>> RawDriver::Status(Request& request, int64_t offset,
-                                              int64_t bytes, bool precise) {
+                                              int64_t bytes, bool) {
   const int64_t in_file = options_.offset + offset;
+  // The file may itself be an overlay, which leaves it to its backing layer.
   IoResult<BlockStatus> status =
-      co_await file_->Status(&request, in_file, bytes, precise);
+      co_await StatusOfChain(*file_, &request, in_file, bytes);
   if (!status.ok()) co_return status;
   status->flags &= ~BlockStatus::kEof;
   status->flags |= BlockStatus::kAllocated | BlockStatus::kRaw;

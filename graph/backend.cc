@@ -117,7 +117,7 @@ Task<IoResult<BlockStatus>> Backend::Status(int64_t offset, int64_t bytes) {
   }
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
-  co_return co_await StatusOfChain(*root_, offset, bytes);
+  co_return co_await StatusOfChain(*root_, nullptr, offset, bytes);
 }
 
 Task<IoResult<int64_t>> Backend::AllocatedBytes() {

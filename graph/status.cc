@@ -5,13 +5,14 @@
 namespace bgfs {
 
 Task<IoResult<BlockStatus>> StatusAbove(Child& edge, const Node* base,
-                                        int64_t offset, int64_t bytes) {
+                                        Request* parent, int64_t offset,
+                                        int64_t bytes) {
   BlockStatus status;
   status.bytes = bytes;
   bool at_end = false;
   for (Child* layer = &edge; layer != nullptr && &layer->node() != base;
        layer = layer->node().backing()) {
-    auto here = co_await layer->Status(nullptr, offset, status.bytes,
+    auto here = co_await layer->Status(parent, offset, status.bytes,
                                        /*precise=*/true);
     if (!here.ok()) co_return here;
     if (layer == &edge) {
@@ -32,9 +33,9 @@ Task<IoResult<BlockStatus>> StatusAbove(Child& edge, const Node* base,
   co_return status;
 }
 
-Task<IoResult<BlockStatus>> StatusOfChain(Child& edge, int64_t offset,
-                                          int64_t bytes) {
-  auto status = co_await StatusAbove(edge, nullptr, offset, bytes);
+Task<IoResult<BlockStatus>> StatusOfChain(Child& edge, Request* parent,
+                                          int64_t offset, int64_t bytes) {
+  auto status = co_await StatusAbove(edge, nullptr, parent, offset, bytes);
   if (status.ok() &&
       (status->flags & (BlockStatus::kData | BlockStatus::kZero)) == 0) {
     status->flags |= BlockStatus::kZero;

@@ -14,13 +14,15 @@ namespace bgfs {
 
 // What a reader of `edge` sees at `offset`: kData or kZero, from the first
 // layer that decides it; `bytes` > 0. A range past the end gives kZero | kEof.
-Task<IoResult<BlockStatus>> StatusOfChain(Child& edge, int64_t offset,
-                                          int64_t bytes);
+// `parent` is the request whose driver asks, null at a root.
+Task<IoResult<BlockStatus>> StatusOfChain(Child& edge, Request* parent,
+                                          int64_t offset, int64_t bytes);
 
 // Whether the content is decided by a layer from `edge` down to, and without,
 // `base` (null: the whole chain): kAllocated or not, and how far.
 Task<IoResult<BlockStatus>> StatusAbove(Child& edge, const Node* base,
-                                        int64_t offset, int64_t bytes);
+                                        Request* parent, int64_t offset,
+                                        int64_t bytes);
 
 }  // namespace bgfs
 

@@ -1,6 +1,7 @@
 // The race that the change window is there for: a mapping is looked up, the
 // cluster is freed and used again, and only then written.
 
+#include "drivers/raw.h"
 #include "tests/graph/cow_driver.h"
 #include "tests/graph/test_graph.h"
 
@@ -125,6 +126,25 @@ ENGINE_TEST(Cow, ShrinkingAndGrowingShowsZeros) {
   EXPECT_IO_OK(co_await cow.user->Truncate(4 * kCluster, true));
   EXPECT_EQ(co_await ReadBytes(cow.user, 0, 4 * kCluster),
             Fill('b', kCluster) + Fill('n', 100) + Fill(0, 3 * kCluster - 100));
+}
+
+// A window over an overlay shows what its backing layer has.
+ENGINE_TEST(Cow, ARawNodeAboveSeesTheBackingLayersData) {
+  Cow cow(graph);
+  EXPECT_IO_OK(co_await cow.user->Zero(kCluster, kCluster));
+  auto owned = std::make_unique<RawDriver>(RawDriver::Options{});
+  RawDriver& raw = *owned;
+  graph->AddNode("raw", 0, std::move(owned));
+  graph->Attach(raw, "file", ChildRole::kFilter, *cow.driver);
+  EXPECT_TRUE((co_await raw.Open()).ok());
+  Backend& user = graph->Open(raw, {kConsistentRead, kAllPermissions});
+  for (int64_t cluster = 0; cluster < 4; ++cluster) {
+    auto status = co_await user.Status(cluster * kCluster, kCluster);
+    EXPECT_IO_OK(status);
+    if (!status.ok()) continue;
+    const bool data = (status->flags & BlockStatus::kData) != 0;
+    EXPECT_EQ(data, cluster != 1) << cluster;
+  }
 }
 
 }  // namespace

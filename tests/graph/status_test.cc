@@ -136,12 +136,17 @@ ENGINE_TEST(StatusOfChain, Above) {
   Backend& user = graph->Open(chain.top, {kConsistentRead, kAllPermissions});
   Child& root = user.root();
   const Node* base = &chain.base.node();
-  ExpectStatus(co_await StatusAbove(root, base, 0, 10000), kData, 1000);
-  ExpectStatus(co_await StatusAbove(root, base, 1000, 9000), kNothing, 1000);
-  ExpectStatus(co_await StatusAbove(root, base, 2000, 8000), kZeros, 1000);
-  ExpectStatus(co_await StatusAbove(root, base, 3000, 7000), kNothing, 3000);
-  ExpectStatus(co_await StatusAbove(root, &chain.middle.node(), 1000, 9000),
-               kNothing, 8000);
+  ExpectStatus(co_await StatusAbove(root, base, nullptr, 0, 10000), kData,
+               1000);
+  ExpectStatus(co_await StatusAbove(root, base, nullptr, 1000, 9000), kNothing,
+               1000);
+  ExpectStatus(co_await StatusAbove(root, base, nullptr, 2000, 8000), kZeros,
+               1000);
+  ExpectStatus(co_await StatusAbove(root, base, nullptr, 3000, 7000), kNothing,
+               3000);
+  ExpectStatus(
+      co_await StatusAbove(root, &chain.middle.node(), nullptr, 1000, 9000),
+      kNothing, 8000);
 }
 
 }  // namespace
