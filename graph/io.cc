@@ -145,6 +145,7 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
                                Preallocation preallocation) {
   BGFS_CHECK((permissions_.used & kResize) != 0);
   if (size_bytes < 0) co_return IoError(EINVAL);
+  if (size_bytes > kMaxNodeBytes) co_return IoError(EFBIG);
   if (node_->read_only()) co_return IoError(EPERM);
   auto hold = node_->in_flight_.Hold();
   Request request(
@@ -202,6 +203,7 @@ IoStatus NodeIo::ClaimForEngine(const Child& edge, Request& request) {
   if (node.read_only()) return IoError(EPERM);
   if (range.end() > node.size_) {
     if ((edge.permissions().used & kResize) == 0) return IoError(EIO);
+    if (range.end() > kMaxNodeBytes) return IoError(EFBIG);
     request.Claim(
         Range::FromTo(std::min(node.size_, range.offset), Range::kToInfinity)
             .AlignedTo(alignment));

@@ -74,6 +74,11 @@ constexpr int64_t AlignUp(int64_t value, int64_t alignment) {
   return AlignDown(value + (alignment - 1), alignment);
 }
 
+// The largest node, in bytes (QEMU's too): an offset in it can be rounded up to
+// any request_alignment. Nothing grows beyond it (EFBIG).
+inline constexpr int64_t kMaxNodeBytes =
+    AlignDown(Range::kToInfinity, int64_t{1} << 30);
+
 // What a node asks of its requests, or prefers (engine.md, 2.11). 0 in a
 // maximum means none.
 struct Limits {

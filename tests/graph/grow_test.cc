@@ -101,6 +101,19 @@ ENGINE_TEST(ExtendingWrite, GoesOnWhenThereIsSpaceAgain) {
   EXPECT_EQ(user.size(), 1700);
 }
 
+ENGINE_TEST(ExtendingWrite, StopsWhereRoundingUpWouldOverflow) {
+  TestDriver& disk = graph->Add("disk", 1000, Aligned(512));
+  Backend& user = graph->Open(disk);
+  std::string data = Fill('n', 100);
+  for (const int64_t end : {Range::kToInfinity, kMaxNodeBytes + 1}) {
+    EXPECT_IO_ERROR(co_await user.Write(end - 100, View(data)), EFBIG);
+    EXPECT_IO_ERROR(co_await user.Zero(end - 100, 100), EFBIG);
+    EXPECT_IO_ERROR(co_await user.Truncate(end, true), EFBIG);
+  }
+  EXPECT_EQ(user.size(), 1000);
+  EXPECT_EQ(disk.calls.size(), 0U);
+}
+
 ENGINE_TEST(ExtendingWrite, ZeroGrowsLast) {
   TestDriver& disk = graph->Add("disk", 1000);
   disk.bytes() = Fill('o', 1000);
