@@ -39,6 +39,11 @@ Task<absl::Status> FileDriver::Open() {
   if (!info.ok()) {
     co_return info.status().ToStatus(Quote(options_.filename));
   }
+  if (info->size > kMaxNodeBytes) {
+    co_return absl::InvalidArgumentError(
+        absl::StrCat(Quote(options_.filename), " has ", info->size,
+                     " bytes; an image has at most ", kMaxNodeBytes));
+  }
   block_device_ = info->type == FileInfo::Type::kBlockDevice;
   alignment_ = info->request_alignment;
   memory_alignment_ = info->memory_alignment;

@@ -132,6 +132,22 @@ TEST(FileDriverTest, FallsBackWhereTheFileSystemHasNoZeroRange) {
   EXPECT_EQ(disk->AllocatedBytes(), full - 65536);
 }
 
+TEST(FileDriverTest, RefusesSizesThatCannotBeRoundedUp) {
+  if (access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "no /dev/shm";
+  TempFolder folder("/dev/shm");
+  const std::string path = folder.Write("disk.img", "");
+  TestGraph graph;
+  ASSERT_EQ(truncate(path.c_str(), Range::kToInfinity), 0);
+  EXPECT_THAT(graph.Open(FileNode(path)).status().message(),
+              HasSubstr("9223372036854775807 bytes; an image has at most "
+                        "9223372035781033984"));
+  ASSERT_EQ(truncate(path.c_str(), kMaxNodeBytes), 0);
+  auto disk = graph.Disk(FileNode(path));
+  EXPECT_EQ(disk->Write(kMaxNodeBytes - 1, "a"), 0);
+  EXPECT_EQ(disk->Write(kMaxNodeBytes, "b"), EFBIG);
+  EXPECT_EQ(disk->Read(kMaxNodeBytes - 2, 2), std::string("\0a", 2));
+}
+
 TEST(FileDriverTest, SaysWhatCannotBeOpenedAndWhatToDo) {
   TempFolder folder;
   TestGraph graph;
