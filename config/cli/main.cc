@@ -84,5 +84,7 @@ ExitStatus Run(Arguments arguments) {
 int main(int argc, char** argv) {
   // Whoever reads us may go; that is an error of a write, not the end.
   std::signal(SIGPIPE, SIG_IGN);
+  // So is a write past the limit of file sizes (ulimit -f): EFBIG.
+  std::signal(SIGXFSZ, SIG_IGN);
   return bgfs::cli::Run({argv + 1, argv + argc});
 }

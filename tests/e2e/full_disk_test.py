@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 
 from harness import MIB, Test, main, run
 
@@ -31,6 +32,26 @@ class FullDisk(Test):
                 os.pwrite(fd, b"after" * 1000, 31 * MIB)
                 os.fsync(fd)
                 self.assertEqual(os.pread(fd, 5000, 31 * MIB), b"after" * 1000)
+            finally:
+                os.close(fd)
+
+    def test_beyond_the_daemons_limit_of_file_sizes(self):
+        """The kernel sends SIGXFSZ, which by default ends a process."""
+        image = self.path("disk.img")
+        with open(image, "wb") as file:
+            file.truncate(32 * MIB)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 * MIB, hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_FSIZE, (soft, hard))
+        with self.mounted(image, "--format=raw") as file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            fd = os.open(file, os.O_RDWR)
+            try:
+                with self.assertRaises(OSError) as raised:
+                    os.pwrite(fd, b"x", 16 * MIB)
+                self.assertEqual(raised.exception.errno, errno.EFBIG)
+                self.assertEqual(os.pwrite(fd, b"y", 0), 1)
+                self.assertEqual(os.pread(fd, 1, 0), b"y")
             finally:
                 os.close(fd)
 
