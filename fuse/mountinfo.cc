@@ -125,6 +125,7 @@ absl::StatusOr<Place> Locate(const std::string& path) {
   place.path.assign(resolved, static_cast<size_t>(length));
   place.mount_id = st.stx_mnt_id;
   place.device = makedev(st.stx_dev_major, st.stx_dev_minor);
+  place.is_folder = S_ISDIR(st.stx_mode);
   place.is_mount_root = (st.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   return place;
 }

@@ -39,6 +39,7 @@ struct Place {
   uint64_t mount_id = 0;
   dev_t device = 0;
   bool is_mount_root = false;
+  bool is_folder = false;
 };
 
 // NotFound if nothing is there.

@@ -2,7 +2,6 @@
 // that `bgfs serve` would be given, and goes the same way.
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +17,7 @@
 #include "config/diagnostic.h"
 #include "config/validate.h"
 #include "drivers/probe.h"
+#include "fuse/mountinfo.h"
 
 namespace bgfs::cli {
 namespace {
@@ -160,9 +160,9 @@ ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
                           "version");
     options.read_only = true;
   }
-  struct stat st = {};
-  const bool folder =
-      stat(options.mount_point.c_str(), &st) == 0 && S_ISDIR(st.st_mode);
+  // Not by stat(2), which a daemon may have to answer that hangs.
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(options.mount_point);
+  const bool folder = place.ok() && place->is_folder;
   DaemonJob job;
   job.options = daemon;
   job.notice = std::move(notice);

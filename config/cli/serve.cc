@@ -1,7 +1,5 @@
 // bgfs serve: every export of a configuration.
 
-#include <sys/stat.h>
-
 #include "absl/strings/str_cat.h"
 #include "config/cli/daemon.h"
 #include "config/cli/verb.h"
@@ -9,6 +7,7 @@
 #include "config/load.h"
 #include "config/path.h"
 #include "config/validate.h"
+#include "fuse/mountinfo.h"
 
 namespace bgfs::cli {
 namespace {
@@ -42,8 +41,9 @@ absl::Status CheckFolder(const proto::Config& config,
         absl::StrCat("export ", config::Quote(item.id()),
                      " has no mountpoint: give the folder where it appears"));
   }
-  struct stat st = {};
-  if (folder.empty() || stat(folder.c_str(), &st) != 0 || S_ISDIR(st.st_mode)) {
+  if (folder.empty()) return absl::OkStatus();
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(folder);
+  if (!place.ok() || place->is_folder) {
     return absl::OkStatus();  // What is missing is found when it is mounted.
   }
   return absl::FailedPreconditionError(

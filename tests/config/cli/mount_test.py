@@ -297,6 +297,23 @@ class RefusalTest(command.CommandTest):
                    "mount", "--format=raw", "other.img", "mnt")
         self.bgfs("umount", "mnt")
 
+    def test_a_mount_point_whose_daemon_hangs(self):
+        self.image("other.img")
+        self.bgfs("mount", "--format=raw", "disk.img", "mnt")
+        self.config('nodes { node_name: "n" null {} } '
+                    'exports { id: "n" node: "n" fuse {} }')
+        daemon = self.daemon()
+        signal.pidfd_send_signal(daemon, signal.SIGSTOP)
+        try:
+            for command_line in (("mount", "--format=raw", "other.img", "mnt"),
+                                 ("serve", "graph.textproto", "mnt")):
+                done = self.run_bgfs(*command_line, timeout=30)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(" is in use: ", done.stderr)
+        finally:
+            signal.pidfd_send_signal(daemon, signal.SIGCONT)
+            self.bgfs("umount", "mnt")
+
     def test_images(self):
         for image, options, message in (
             ("none", [], 'cannot read the image "none": No such file or '
