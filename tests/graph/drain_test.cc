@@ -11,7 +11,7 @@ using Op = TestDriver::Op;
 
 // Begins a drain in the background; end() when begun.
 struct Draining {
-  explicit Draining(std::vector<Node*> nodes) : drain(nodes) {
+  explicit Draining(const std::vector<Node*>& nodes) : drain(nodes) {
     begun = Start(Begin(&drain));
   }
   static Task<bool> Begin(Drain* drain) {
@@ -212,7 +212,7 @@ ENGINE_TEST(Drain, AgainAndAgainUnderLoad) {
   std::string data = Fill('a', 512);
   std::vector<std::shared_ptr<Started<IoStatus>>> writes;
   for (int round = 0; round < 20; ++round) {
-    for (int i = 0; i < 10; ++i) {
+    for (int64_t i = 0; i < 10; ++i) {
       writes.push_back(
           Start(house.user->Write(512 * (i % 8), View(data), kSerialise)));
     }

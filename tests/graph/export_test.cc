@@ -39,7 +39,7 @@ class TestExport : public BlockExport {
 std::unique_ptr<TestExport> MakeExport(
     TestDriver& disk, Events* events,
     PermissionSet permissions = {kConsistentRead | kWrite, kAllPermissions},
-    std::string id = "vm1") {
+    const std::string& id = "vm1") {
   auto backend = Backend::Create("export " + id, &disk.node(), permissions);
   EXPECT_TRUE(backend.ok());
   return std::make_unique<TestExport>(id, *std::move(backend), events);

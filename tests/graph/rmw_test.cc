@@ -137,6 +137,7 @@ ENGINE_TEST(Rmw, DataInTooManyPiecesIsBounced) {
   Backend& user = graph->Open(disk);
   std::string data = Fill('m', 4096);
   std::vector<iovec> pieces;
+  pieces.reserve(16);
   for (size_t i = 0; i < 16; ++i) pieces.push_back({&data[256 * i], 256});
   EXPECT_IO_OK(co_await user.Write(1024, IoView(pieces)));
   EXPECT_EQ(disk.bytes().substr(1024, 4096), data);

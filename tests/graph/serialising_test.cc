@@ -289,14 +289,15 @@ ENGINE_TEST(ChangeWindow, AQueryThatFailsFailsTheRequest) {
 }
 
 ENGINE_TEST(ChangeWindow, ACrowdDoesNotWakeTogether) {
-  constexpr int kCrowd = 50;
+  constexpr int64_t kCrowd = 50;
   TestDriver& disk = graph->Add("disk", kCluster);
   disk.window = WholeClusters;
   Backend& user = graph->Open(disk);
   std::string data = Fill('a', 512);
   disk.Hold(Op::kWrite);
   std::vector<std::shared_ptr<Started<IoStatus>>> crowd;
-  for (int i = 0; i < kCrowd; ++i) {
+  crowd.reserve(kCrowd);
+  for (int64_t i = 0; i < kCrowd; ++i) {
     crowd.push_back(Start(user.Write(512 * i, View(data))));
   }
   co_await Settle();

@@ -18,7 +18,7 @@ constexpr uint32_t kNothing = 0;
 // The extent at an offset of a list of (end, flags).
 using Extents = std::vector<std::pair<int64_t, uint32_t>>;
 
-void SetExtents(TestDriver* driver, Extents extents) {
+void SetExtents(TestDriver* driver, const Extents& extents) {
   driver->block_status = [extents](int64_t offset, int64_t) {
     for (const auto& [end, flags] : extents) {
       if (offset < end) return BlockStatus{flags, end - offset, nullptr, 0};
