@@ -1,5 +1,6 @@
 #include "config/cli/startup.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
@@ -12,7 +13,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "config/cli/verb.h"
 
@@ -33,6 +36,33 @@ int WaitForWord(int word, pid_t daemon) {
   return Fail(absl::StrCat("the daemon died while it started (signal ",
                            WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                            "); its log may say why"));
+}
+
+// Whatever the command was given by its caller (a lock of the shell's, say) is
+// not the daemon's to hold. Those of our own are not for others, and marked so.
+void CloseInherited() {
+  DIR* folder = opendir("/proc/self/fd");
+  if (folder == nullptr) return;
+  std::vector<int> inherited;
+  while (const dirent* entry = readdir(folder)) {
+    int fd = -1;
+    if (absl::SimpleAtoi(entry->d_name, &fd) && fd > STDERR_FILENO &&
+        (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) {
+      inherited.push_back(fd);
+    }
+  }
+  closedir(folder);
+  for (const int fd : inherited) close(fd);
+}
+
+// Whether a file may be taken for a pid file: it is empty or holds a number.
+bool LooksLikePidFile(int fd) {
+  char text[32] = {};
+  const ssize_t length = pread(fd, text, sizeof(text), 0);
+  int64_t pid = 0;
+  return length == 0 ||
+         (length > 0 && length < static_cast<ssize_t>(sizeof(text)) &&
+          absl::SimpleAtoi(text, &pid));
 }
 
 }  // namespace
@@ -75,6 +105,7 @@ Startup::Startup(Startup&& other) noexcept
     : logger_(std::move(other.logger_)),
       pid_file_(std::move(other.pid_file_)),
       pid_fd_(std::exchange(other.pid_fd_, -1)),
+      pid_written_(other.pid_written_),
       word_(std::exchange(other.word_, -1)) {}
 
 Startup::~Startup() {
@@ -84,17 +115,28 @@ Startup::~Startup() {
 
 void Startup::RemovePidFile() {
   if (pid_fd_ < 0) return;
-  unlink(pid_file_.c_str());
+  struct stat info = {};
+  // One that was there, and that we have not written, stays.
+  if (fstat(pid_fd_, &info) != 0 || info.st_size == 0 || pid_written_) {
+    unlink(pid_file_.c_str());
+  }
   close(std::exchange(pid_fd_, -1));
 }
 
 absl::Status Startup::OpenPidFile() {
   if (pid_file_.empty()) return absl::OkStatus();
-  pid_fd_ = open(pid_file_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  pid_fd_ = open(pid_file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (pid_fd_ < 0) {
     return absl::UnavailableError(absl::StrCat("cannot write the pid file \"",
                                                pid_file_,
                                                "\": ", std::strerror(errno)));
+  }
+  if (!LooksLikePidFile(pid_fd_)) {
+    close(std::exchange(pid_fd_, -1));
+    return absl::FailedPreconditionError(
+        absl::StrCat("pid file \"", pid_file_,
+                     "\" holds something that is no process id; choose "
+                     "another name"));
   }
   if (flock(pid_fd_, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
   close(std::exchange(pid_fd_, -1));
@@ -121,6 +163,7 @@ absl::Status Startup::Fork() {
   }
   close(ends[0]);
   word_ = ends[1];
+  CloseInherited();
   setsid();
   // Until it is ready the daemon ends with the command (control-C).
   prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -131,6 +174,7 @@ absl::Status Startup::Fork() {
 void Startup::Ready() {
   if (pid_fd_ >= 0) {
     const std::string pid = absl::StrCat(getpid(), "\n");
+    pid_written_ = true;
     if (ftruncate(pid_fd_, 0) != 0 ||
         write(pid_fd_, pid.data(), pid.size()) < 0) {
       logger_.Write(absl::StrCat("cannot write the pid file \"", pid_file_,

@@ -61,6 +61,7 @@ class Startup {
   Logger logger_;
   std::string pid_file_;  // absolute
   int pid_fd_ = -1;
+  bool pid_written_ = false;
   int word_ = -1;  // the daemon's end of the pipe
 };
 
