@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/types/optional.h"
 
 namespace bgfs::config {
 namespace {
@@ -79,6 +80,16 @@ bool IsOld(const std::string& path) {
   return lstat(path.c_str(), &st) == 0 && st.st_mtime + 60 < time(nullptr);
 }
 
+// The owner of `path` if that is a `type` (S_IFDIR, S_IFSOCK) and no link to
+// one: in a folder of somebody else's, names may lead anywhere.
+absl::optional<uid_t> OwnerOf(const std::string& path, mode_t type) {
+  struct stat st = {};
+  if (lstat(path.c_str(), &st) != 0 || (st.st_mode & S_IFMT) != type) {
+    return absl::nullopt;
+  }
+  return st.st_uid;
+}
+
 // Whether somebody listens; a socket that its daemon left behind is removed.
 bool IsAlive(const std::string& path) {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) return false;
@@ -89,7 +100,10 @@ bool IsAlive(const std::string& path) {
       connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   const int error = result == 0 ? 0 : errno;
   close(fd);
-  if (error == ECONNREFUSED && IsOld(path)) unlink(path.c_str());
+  if (error == ECONNREFUSED && IsOld(path) &&
+      OwnerOf(path, S_IFSOCK) == geteuid()) {
+    unlink(path.c_str());
+  }
   // EAGAIN: its queue of connections is full.
   return error == 0 || error == EAGAIN;
 }
@@ -198,11 +212,13 @@ std::vector<std::string> ControlFolders() {
 
 void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit) {
   for (const std::string& folder : ControlFolders()) {
+    const absl::optional<uid_t> owner = OwnerOf(folder, S_IFDIR);
+    if (!owner.has_value()) continue;
     for (const std::string& socket : SocketsIn(folder)) {
-      if (!IsAlive(socket)) continue;
+      if (OwnerOf(socket, S_IFSOCK) != owner || !IsAlive(socket)) continue;
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + kStatusLimit);
-      RunningDaemon daemon{socket, {}};
+      RunningDaemon daemon{socket, *owner, {}};
       if (!Connect(socket)->Status(&context, {}, &daemon.status).ok()) continue;
       if (!visit(daemon)) return;
     }

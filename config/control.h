@@ -9,6 +9,7 @@
 #define BGFS_CONFIG_CONTROL_H_
 
 #include <grpcpp/grpcpp.h>
+#include <sys/types.h>
 
 #include <memory>
 #include <string>
@@ -55,6 +56,7 @@ class ControlServer {
 // A daemon that answered.
 struct RunningDaemon {
   std::string socket;
+  uid_t owner = 0;  // whose it is; what it says counts for that user's mounts
   control::StatusReply status;
 };
 

@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <climits>
 #include <iostream>
 
 #include "absl/strings/ascii.h"
@@ -18,10 +19,11 @@ namespace {
 void Print(const control::StatusReply& status) {
   for (const control::ExportStatus& item : status.exports()) {
     std::cout << absl::StreamFormat(
-        "%s  %s  %s  %d bytes  node %s  pid %d\n", item.mountpoint(),
+        "%s  %s  %s  %d bytes  node %s  pid %d\n",
+        config::Printable(item.mountpoint(), PATH_MAX),
         absl::AsciiStrToLower(control::ExportStatus::State_Name(item.state())),
-        item.writable() ? "rw" : "ro", item.size_bytes(), item.node(),
-        status.pid());
+        item.writable() ? "rw" : "ro", item.size_bytes(),
+        config::Printable(item.node(), PATH_MAX), status.pid());
   }
 }
 
