@@ -150,10 +150,12 @@ absl::Status Daemon::Open() {
 
 absl::Status Daemon::Show() {
   if (absl::Status s = mounts_->MountAll(); !s.ok()) return s;
+  const Layout& layout = job_->layout;
+  const absl::StatusOr<fuse::Place> folder = fuse::Locate(layout.folder);
   const std::lock_guard<std::mutex> lock(mutex_);
+  if (folder.ok() && !layout.one_file) status_.set_folder(Text(folder->path));
   for (const MountPoint& point : mounts_->points()) {
     if (point.export_index == MountPoint::kFolder) {
-      status_.set_folder(Text(point.place.path));
       status_.set_folder_st_dev(point.place.device);
       continue;
     }

@@ -1,8 +1,11 @@
 #include "config/cli/find.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "config/cli/verb.h"
 #include "config/diagnostic.h"
 #include "fuse/mount.h"
 
@@ -34,6 +37,22 @@ std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place) {
                     });
     if (shows) found = daemon;
     return !shows;
+  });
+  return found;
+}
+
+std::optional<config::RunningDaemon> FindDaemonOfFolder(
+    const std::string& path) {
+  std::optional<config::RunningDaemon> found;
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(path);
+  if (!place.ok()) return found;
+  config::VisitDaemons([&](const config::RunningDaemon& daemon) {
+    // A folder is no proof, as a mount is: only a daemon of one's own counts.
+    if (daemon.owner == geteuid() && daemon.status.folder_st_dev() == 0 &&
+        daemon.status.folder() == Text(place->path)) {
+      found = daemon;
+    }
+    return !found.has_value();
   });
   return found;
 }

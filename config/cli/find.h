@@ -18,6 +18,11 @@ absl::StatusOr<fuse::Place> FindOurMount(const std::string& path);
 // Null if none answers.
 std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place);
 
+// The daemon that serves into `path`, a folder that is no mount: an ordinary
+// user's `bgfs serve`. Null if there is none.
+std::optional<config::RunningDaemon> FindDaemonOfFolder(
+    const std::string& path);
+
 }  // namespace bgfs::cli
 
 #endif  // BGFS_CONFIG_CLI_FIND_H_

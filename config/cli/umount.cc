@@ -5,11 +5,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <chrono>
 #include <optional>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "config/cli/find.h"
 #include "config/cli/verb.h"
@@ -59,28 +56,32 @@ ExitStatus UmountDead(const fuse::Place& place) {
                            "may be lost"));
 }
 
-ExitStatus Umount(const std::string& path, bool force, bool all) {
-  absl::StatusOr<fuse::Place> place = FindOurMount(path);
-  if (!place.ok()) return Fail(place.status());
-  std::optional<config::RunningDaemon> daemon = FindDaemonOf(*place);
+// The daemon to end for this path; an error where that is not clear.
+absl::StatusOr<config::RunningDaemon> DaemonToEnd(const std::string& path,
+                                                  const fuse::Place& place,
+                                                  bool all) {
+  std::optional<config::RunningDaemon> daemon = FindDaemonOf(place);
   if (!daemon.has_value()) {
-    if (fuse::IsDeadMount(place->path)) return UmountDead(*place);
-    return Fail(absl::StrCat(
+    return absl::NotFoundError(absl::StrCat(
         "no daemon answers for ", config::Quote(path),
         ": it may be another user's; umount(8) ends it too, but waits for "
         "nothing"));
   }
   const control::StatusReply& status = daemon->status;
   if (!all && status.exports_size() > 1 &&
-      status.folder_st_dev() != place->device) {
-    return Fail(absl::StrCat(
+      status.folder_st_dev() != place.device) {
+    return absl::FailedPreconditionError(absl::StrCat(
         config::Quote(path), " is one of ", status.exports_size(),
         " exports of its daemon: use --all to end them together, or umount(8) "
         "for this one"));
   }
-  const ProcessWatch process(status.pid());
+  return *std::move(daemon);
+}
+
+ExitStatus End(const config::RunningDaemon& daemon, bool force) {
+  const ProcessWatch process(daemon.status.pid());
   absl::StatusOr<control::ShutdownReply> reply =
-      config::RequestShutdown(*daemon, force);
+      config::RequestShutdown(daemon, force);
   if (!reply.ok()) return Fail(reply.status());
   ExitStatus result = reply->refused() ? kFailed : kFine;
   bool stuck = false;
@@ -91,6 +92,20 @@ ExitStatus Umount(const std::string& path, bool force, bool all) {
   }
   if (!reply->refused() && !stuck) process.WaitForEnd();
   return result;
+}
+
+ExitStatus Umount(const std::string& path, bool force, bool all) {
+  absl::StatusOr<fuse::Place> place = FindOurMount(path);
+  if (!place.ok()) {
+    std::optional<config::RunningDaemon> serving = FindDaemonOfFolder(path);
+    return serving.has_value() ? End(*serving, force) : Fail(place.status());
+  }
+  absl::StatusOr<config::RunningDaemon> daemon = DaemonToEnd(path, *place, all);
+  if (daemon.ok()) return End(*daemon, force);
+  if (absl::IsNotFound(daemon.status()) && fuse::IsDeadMount(place->path)) {
+    return UmountDead(*place);
+  }
+  return Fail(daemon.status());
 }
 
 }  // namespace

@@ -4,7 +4,6 @@ import os
 import signal
 import stat
 import subprocess
-import unittest
 
 import command
 from command import MIB
