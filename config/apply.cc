@@ -121,6 +121,7 @@ Task<LiveGraph::PartOutcome> LiveGraph::EndPart(
 void LiveGraph::BeginClose() {
   for (Part& part : parts_) {
     std::vector<BlockExport*> block_exports;
+    block_exports.reserve(part.exports.size());
     for (size_t i : part.exports) {
       block_exports.push_back(exports_[i].block_export);
     }

@@ -104,7 +104,8 @@ absl::StatusOr<std::string> FormatOf(const MountOptions& options) {
     return absl::UnavailableError(absl::StrCat("cannot read the image ", name,
                                                ": ", std::strerror(error)));
   }
-  absl::StatusOr<std::string> format = ProbeFormat({start, size_t(length)});
+  absl::StatusOr<std::string> format =
+      ProbeFormat({start, static_cast<size_t>(length)});
   if (!format.ok()) {
     return absl::UnimplementedError(
         absl::StrCat("cannot open ", name, ": ", format.status().message()));

@@ -102,7 +102,7 @@ absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
 }
 
 Startup::Startup(Startup&& other) noexcept
-    : logger_(std::move(other.logger_)),
+    : logger_(other.logger_),
       pid_file_(std::move(other.pid_file_)),
       pid_fd_(std::exchange(other.pid_fd_, -1)),
       pid_written_(other.pid_written_),

@@ -53,7 +53,7 @@ class Startup {
 
  private:
   Startup(Logger logger, std::string pid_file)
-      : logger_(std::move(logger)), pid_file_(std::move(pid_file)) {}
+      : logger_(logger), pid_file_(std::move(pid_file)) {}
 
   absl::Status OpenPidFile();
   absl::Status Fork();

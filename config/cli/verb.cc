@@ -24,7 +24,7 @@ std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments) {
     std::cout << app->help();
     return kFine;
   } catch (const CLI::ParseError& error) {
-    const std::string name = app->get_name();
+    const std::string& name = app->get_name();
     return FailUsage(absl::string_view(name).substr(name.find(' ') + 1),
                      error.what());
   }
