@@ -23,6 +23,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cinttypes>
 #include <cstdarg>
 #include <cstdint>
 #include <cstdio>
@@ -145,12 +146,11 @@ class Exerciser {
     const char* want = model_.data() + offset;
     for (int64_t i = 0; i < bytes; ++i) {
       if (got[i] == want[i]) continue;
+      const int64_t at = begin_ + offset + i;
       std::fprintf(stderr,
-                   "fsx: process %d: at %lld (file offset %lld): read %02x, "
-                   "should be %02x\n",
-                   index_, static_cast<long long>(offset + i),
-                   static_cast<long long>(begin_ + offset + i), got[i] & 0xff,
-                   want[i] & 0xff);
+                   "fsx: process %d: at file offset %" PRId64
+                   ": read %02x, should be %02x\n",
+                   index_, at, got[i] & 0xff, want[i] & 0xff);
       PrintLog();
       return false;
     }
@@ -225,9 +225,11 @@ class Exerciser {
     struct stat info{};
     if (fstat(fd_, &info) != 0) return Failed("fstat");
     if (info.st_size == begin_ + size_) return true;
-    std::fprintf(stderr, "fsx: process %d: size is %lld, should be %lld\n",
-                 index_, static_cast<long long>(info.st_size),
-                 static_cast<long long>(begin_ + size_));
+    const int64_t size = info.st_size;
+    const int64_t wanted = begin_ + size_;
+    std::fprintf(
+        stderr, "fsx: process %d: size is %" PRId64 ", should be %" PRId64 "\n",
+        index_, size, wanted);
     PrintLog();
     return false;
   }

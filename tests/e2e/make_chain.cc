@@ -14,8 +14,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: bgfs_make_chain FOLDER SEED\n");
     return 2;
   }
-  const auto chain = bgfs::qcow2::MakeChain(
-      argv[1], std::strtoull(argv[2], nullptr, 10));
+  const auto chain =
+      bgfs::qcow2::MakeChain(argv[1], std::strtoull(argv[2], nullptr, 10));
   if (!chain.ok()) {
     std::fprintf(stderr, "%s\n", chain.status().ToString().c_str());
     return 1;
