@@ -14,6 +14,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "fuse/unique_fd.h"
 
 namespace bgfs::fuse {
@@ -35,6 +36,18 @@ std::string Unescape(absl::string_view text) {
     }
   }
   return out;
+}
+
+// Who mounted a FUSE file system: "rw,user_id=1000,group_id=1000".
+uid_t UserOf(absl::string_view super_options) {
+  uid_t user = 0;
+  for (absl::string_view option : absl::StrSplit(super_options, ',')) {
+    if (absl::ConsumePrefix(&option, "user_id=") &&
+        !absl::SimpleAtoi(option, &user)) {
+      return 0;
+    }
+  }
+  return user;
 }
 
 // "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw": a number of
@@ -61,6 +74,7 @@ bool ParseLine(absl::string_view line, MountEntry& entry) {
   entry.options = std::string(fields[5]);
   entry.type = Unescape(fields[dash + 1]);
   entry.source = Unescape(fields[dash + 2]);
+  if (dash + 3 < fields.size()) entry.user = UserOf(fields[dash + 3]);
   return true;
 }
 

@@ -26,6 +26,7 @@ struct MountEntry {
   std::string options;      // per mount, comma-separated
   std::string type;         // "fuse.bgfs"
   std::string source;
+  uid_t user = 0;  // who mounted it, where it is FUSE
 };
 
 // Parses the whole text; lines that are not mountinfo lines are skipped.

@@ -27,7 +27,12 @@ absl::StatusOr<fuse::Place> FindOurMount(const std::string& path) {
 
 std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place) {
   std::optional<config::RunningDaemon> found;
+  const absl::StatusOr<fuse::MountEntry> mount =
+      fuse::FindMount(place.mount_id);
+  if (!mount.ok()) return found;
   config::VisitDaemons([&](const config::RunningDaemon& daemon) {
+    // Anybody can say that a mount is his: only who mounted it is believed.
+    if (daemon.owner != mount->user) return true;
     const control::StatusReply& status = daemon.status;
     const bool shows =
         status.folder_st_dev() == place.device ||

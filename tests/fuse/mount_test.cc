@@ -67,7 +67,8 @@ TEST(MountInfo, ParsesEscapesAndOptionalFields) {
   const auto entries = ParseMountInfo(
       "36 35 98:0 / /mnt\\040x rw,noatime master:1 shared:2 - fuse.bgfs "
       "a\\054b "
-      "rw\nnonsense\n37 36 0:48 /sub / ro - ext4 /dev/root rw\n38 1 0:1 / /x "
+      "rw,user_id=1000,group_id=7\nnonsense\n37 36 0:48 /sub / ro - ext4 "
+      "/dev/root rw\n38 1 0:1 / /x "
       "rw master:1\n");
   ASSERT_EQ(entries.size(), 2u);
   EXPECT_EQ(entries[0].id, 36u);
@@ -76,6 +77,8 @@ TEST(MountInfo, ParsesEscapesAndOptionalFields) {
   EXPECT_EQ(entries[0].mount_point, "/mnt x");
   EXPECT_EQ(entries[0].type, "fuse.bgfs");
   EXPECT_EQ(entries[0].source, "a,b");
+  EXPECT_EQ(entries[0].user, 1000u);
+  EXPECT_EQ(entries[1].user, 0u);
   EXPECT_EQ(entries[1].root, "/sub");
   EXPECT_EQ(entries[1].options, "ro");
 }
