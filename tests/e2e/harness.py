@@ -45,7 +45,7 @@ def bgfs(*arguments, **options):
     return run(BGFS, *arguments, **options)
 
 
-def digest(path, block=MIB, direct=False):
+def digest(path, block=MIB):
     """SHA-256 of a file, read in pieces of `block` bytes."""
     total = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
