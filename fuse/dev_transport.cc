@@ -69,7 +69,7 @@ Task<void> DevTransport::Stop() {
   slot_waiters_.WakeAll();
   while (slots_.in_use() > 0) co_await idle_waiters_.Wait();
   co_await tasks_.WaitIdle();
-  device_.Reset();
+  device_.Close();
 }
 
 Task<void> DevTransport::Serve() {

@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <string>
 
+#include "fuse/device.h"
 #include "fuse/slots.h"
 #include "fuse/transport.h"
-#include "fuse/unique_fd.h"
 #include "graph/async/loop.h"
 #include "graph/async/sync.h"
 
@@ -22,7 +22,7 @@ namespace bgfs::fuse {
 class DevTransport final : public Transport {
  public:
   // `device` is non-blocking. `loop` outlives it.
-  DevTransport(Loop* loop, UniqueFd device)
+  DevTransport(Loop* loop, Device device)
       : loop_(loop), device_(std::move(device)), slots_(this) {}
   // Stop() has returned, or Start() was never called.
   ~DevTransport() override;
@@ -52,7 +52,7 @@ class DevTransport final : public Transport {
   Task<IoStatus> Notify(std::string message);
 
   Loop* const loop_;
-  UniqueFd device_;
+  Device device_;
   SlotPool slots_;
   Handler* handler_ = nullptr;
   bool stopping_ = false;

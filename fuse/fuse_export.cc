@@ -21,7 +21,7 @@ bool ReadOnlyThroughout(const Node& node) {
 
 }  // namespace
 
-void FuseExport::Serve(UniqueFd device,
+void FuseExport::Serve(Device device,
                        absl::AnyInvocable<void()> on_disconnect) {
   BGFS_CHECK(connection_ == nullptr && !shutting_down());
   const bool in_folder = !options_.file_name.empty();

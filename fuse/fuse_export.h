@@ -21,10 +21,10 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/string_view.h"
 #include "fuse/connection.h"
+#include "fuse/device.h"
 #include "fuse/export_file.h"
 #include "fuse/folder.h"
 #include "fuse/negotiate.h"
-#include "fuse/unique_fd.h"
 #include "graph/export.h"
 
 namespace bgfs::fuse {
@@ -54,7 +54,7 @@ class FuseExport final : public BlockExport {
   // At home: serves the mounted connection (mount.h). Once, and not after
   // RequestShutdown(). `on_disconnect` is called at home when the kernel has
   // ended the connection; it must not wait, and may call RequestShutdown().
-  void Serve(UniqueFd device, absl::AnyInvocable<void()> on_disconnect);
+  void Serve(Device device, absl::AnyInvocable<void()> on_disconnect);
 
  private:
   void OnShutdown() override;

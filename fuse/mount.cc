@@ -28,6 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "fuse/holders.h"
+#include "fuse/unique_fd.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
@@ -287,7 +288,7 @@ absl::StatusOr<Mounted> Mount(const std::string& path,
     Unmount(target->path, UnmountMode::kLazy).IgnoreError();
     return place.status();
   }
-  return Mounted{*std::move(fd), *std::move(place)};
+  return Mounted{Device(*std::move(fd)), *std::move(place)};
 }
 
 bool IsDeadMount(const std::string& path) {

@@ -17,8 +17,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "fuse/device.h"
 #include "fuse/mountinfo.h"
-#include "fuse/unique_fd.h"
 
 namespace bgfs::fuse {
 
@@ -36,11 +36,11 @@ struct MountOptions {
   uint32_t max_read_bytes = 1 << 20;
 };
 
-// A mounted connection. Closing the descriptor aborts the connection; it stays
+// A mounted connection. Closing the device aborts the connection; it stays
 // mounted, dead, until it is unmounted.
 struct Mounted {
-  UniqueFd device;  // /dev/fuse, close-on-exec, non-blocking
-  Place place;      // the root of the mount
+  Device device;  // close-on-exec, non-blocking
+  Place place;    // the root of the mount
 };
 
 // Mounts at an existing empty folder or a regular file, which decides the type

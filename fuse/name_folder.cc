@@ -5,7 +5,7 @@
 
 namespace bgfs::fuse {
 
-NameFolder::NameFolder(Loop* loop, UniqueFd device, Options options)
+NameFolder::NameFolder(Loop* loop, Device device, Options options)
     : options_(options),
       folder_(options.folder_mode, options.uid, options.gid),
       connection_(std::make_unique<DevTransport>(loop, std::move(device)),

@@ -16,8 +16,8 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/string_view.h"
 #include "fuse/connection.h"
+#include "fuse/device.h"
 #include "fuse/folder.h"
-#include "fuse/unique_fd.h"
 #include "graph/async/loop.h"
 
 namespace bgfs::fuse {
@@ -34,7 +34,7 @@ class NameFolder {
   };
 
   // `device`: of the mounted folder (mount.h).
-  NameFolder(Loop* loop, UniqueFd device, Options options);
+  NameFolder(Loop* loop, Device device, Options options);
 
   void Start(absl::AnyInvocable<void()> on_end) {
     connection_.Start(std::move(on_end));

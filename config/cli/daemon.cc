@@ -155,6 +155,7 @@ absl::Status Daemon::Show() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (folder.ok() && !layout.one_file) status_.set_folder(Text(folder->path));
   for (const MountPoint& point : mounts_->points()) {
+    shown_[point.export_index] = point.device;
     if (point.export_index == MountPoint::kFolder) {
       status_.set_folder_st_dev(point.place.device);
       continue;
@@ -227,7 +228,20 @@ control::StatusReply Daemon::Status() {
       }
     }
   }
-  return status_;
+  control::StatusReply reply = status_;
+  DropNumbersOfGone(&reply);
+  return reply;
+}
+
+void Daemon::DropNumbersOfGone(control::StatusReply* reply) const {
+  for (const auto& [export_index, device] : shown_) {
+    if (device.IsConnected()) continue;
+    if (export_index == MountPoint::kFolder) {
+      reply->set_folder_st_dev(0);
+    } else {
+      reply->mutable_exports(export_index)->set_st_dev(0);
+    }
+  }
 }
 
 control::ShutdownReply Daemon::Shutdown(bool force) {

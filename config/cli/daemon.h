@@ -32,6 +32,7 @@
 #include "config/control.h"
 #include "config/plan.h"
 #include "config/source.h"
+#include "fuse/device.h"
 #include "fuse/negotiate.h"
 
 namespace bgfs::cli {
@@ -80,6 +81,9 @@ class Daemon final : public config::ControlHandler {
   void OnDisconnect(int export_index);
   bool AllDisconnected() const;
   void ServeUntilEnd();
+  // Takes back the device numbers of mounts that are gone: the kernel gives
+  // them to others.
+  void DropNumbersOfGone(control::StatusReply* reply) const;
   ExitStatus Report(const control::ShutdownReply& outcome);
 
   // Ending (daemon_end.cc).
@@ -114,6 +118,7 @@ class Daemon final : public config::ControlHandler {
   // All below is used with mutex_ held.
   Phase phase_ = Phase::kOpening;
   control::StatusReply status_;
+  std::map<int, fuse::Device> shown_;  // by export_index
   bool force_ = false;
   std::set<int> disconnected_;
   // Requests to end are numbered; those up to answered_ got reply_.

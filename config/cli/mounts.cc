@@ -20,13 +20,14 @@
 namespace bgfs::cli {
 namespace {
 
+using fuse::Device;
 using fuse::Mounted;
 using fuse::NameFolder;
 using fuse::UniqueFd;
 using fuse::UnmountMode;
 
 // A loop's tasks; what they refer to is kept by whoever blocks on them.
-Task<void> StartFolder(Loop* loop, UniqueFd device, NameFolder::Options options,
+Task<void> StartFolder(Loop* loop, Device device, NameFolder::Options options,
                        std::vector<std::string> names,
                        std::function<void(int)> on_disconnect,
                        std::unique_ptr<NameFolder>* folder) {
@@ -42,7 +43,7 @@ Task<void> EndFolder(std::unique_ptr<NameFolder>* folder) {
   folder->reset();
 }
 
-Task<void> ServeExport(BlockExport* block_export, UniqueFd device, int index,
+Task<void> ServeExport(BlockExport* block_export, Device device, int index,
                        std::function<void(int)> on_disconnect) {
   // Only fuse exports are made (daemon.cc).
   auto* item = static_cast<fuse::FuseExport*>(block_export);
@@ -123,7 +124,7 @@ absl::Status Mounts::MountFolder() {
   absl::StatusOr<Mounted> mounted = fuse::Mount(layout_.folder, options);
   if (!mounted.ok()) return mounted.status();
   folder_loop_ = *std::move(loop);
-  points_.push_back({MountPoint::kFolder, "", mounted->place});
+  points_.push_back({MountPoint::kFolder, "", mounted->place, mounted->device});
   NameFolder::Options folder_options;
   folder_options.uid = getuid();
   folder_options.gid = getgid();
@@ -167,7 +168,7 @@ absl::Status Mounts::MountExport(int index) {
   if (!own_place && layout_.one_file) path = layout_.folder;
   absl::StatusOr<Mounted> mounted = fuse::Mount(path, OptionsFor(item));
   if (!mounted.ok()) return mounted.status();
-  MountPoint point{index, mounted->place.path, mounted->place};
+  MountPoint point{index, mounted->place.path, mounted->place, mounted->device};
   if (path == layout_.folder) {
     point.file = absl::StrCat(mounted->place.path, "/", item.item.id());
   }

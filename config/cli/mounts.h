@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "config/apply.h"
+#include "fuse/device.h"
 #include "fuse/holders.h"
 #include "fuse/mount.h"
 #include "fuse/name_folder.h"
@@ -45,6 +46,7 @@ struct MountPoint {
   int export_index = kFolder;  // in LiveGraph::exports()
   std::string file;            // the export's file, absolute
   fuse::Place place;           // the root of the mount
+  fuse::Device device;         // its connection
 };
 
 class Mounts {

@@ -130,7 +130,7 @@ TEST(Mount, WaitsForNoDaemonThatHangs) {
   absl::StatusOr<Mounted> mounted = Mount(path, {});  // nobody answers
   ASSERT_TRUE(mounted.ok()) << mounted.status();
   EXPECT_FALSE(IsDeadMount(path));
-  mounted->device.Reset();
+  mounted->device.Close();
   EXPECT_TRUE(IsDeadMount(path));
   EXPECT_TRUE(Unmount(path, UnmountMode::kLazy).ok());
 }
@@ -155,6 +155,35 @@ TEST(Mount, DetachesDeadMountsAndRefusesLiveOnes) {
     EXPECT_TRUE(Unmount(path, UnmountMode::kPlain).ok());
     EXPECT_FALSE(Locate(path)->is_mount_root);
   }
+}
+
+TEST(Device, IsConnectedUntilTheLastMountIsGone) {
+  BGFS_NEEDS_FUSE();
+  TempFolder temp;
+  const std::string path = temp.MakeFolder();
+  absl::StatusOr<Mounted> mounted = Mount(path, {});
+  ASSERT_TRUE(mounted.ok()) << mounted.status();
+  const Device other = mounted->device;
+  EXPECT_TRUE(other.IsConnected());
+  {
+    UniqueFd holder(open(path.c_str(), O_PATH | O_CLOEXEC));
+    EXPECT_TRUE(Unmount(path, UnmountMode::kLazy).ok());
+    EXPECT_TRUE(other.IsConnected());
+  }
+  // Nobody has read from the device: the kernel's word alone counts.
+  EXPECT_FALSE(other.IsConnected());
+}
+
+TEST(Device, IsNotConnectedOnceItIsClosed) {
+  BGFS_NEEDS_FUSE();
+  TempFolder temp;
+  absl::StatusOr<Mounted> mounted = Mount(temp.MakeFolder(), {});
+  ASSERT_TRUE(mounted.ok()) << mounted.status();
+  const Device other = mounted->device;
+  mounted->device.Close();
+  EXPECT_FALSE(other.IsConnected());
+  EXPECT_FALSE(Device().IsConnected());
+  EXPECT_TRUE(Unmount(mounted->place, UnmountMode::kLazy).ok());
 }
 
 TEST(Unmount, NamesWhoHoldsTheMount) {

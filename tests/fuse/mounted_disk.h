@@ -97,7 +97,7 @@ class MountedDisk {
                                            options_.fuse);
     co_return;
   }
-  Task<void> Serve(UniqueFd device) {
+  Task<void> Serve(Device device) {
     export_->Serve(std::move(device), [this] { disconnected_ = true; });
     co_return;
   }

@@ -126,6 +126,31 @@ class UmountTest(EndingTest):
         self.bgfs("umount", "--all", "mnt/a")
         self.assert_nothing_left()
 
+    def test_a_number_that_the_kernel_gave_to_another_mount(self):
+        """Who is no longer shown claims no device number."""
+        self.serve()
+        self.image("c.img")
+        os.mkdir(self.path("other"))
+        number = os.stat(self.path("mnt", "a")).st_dev
+        subprocess.run(["umount", self.path("mnt", "a")], timeout=60,
+                       check=True)
+        # The lowest free number is given next; somebody else may be faster.
+        for _ in range(20):
+            self.bgfs("mount", "--format=raw", "c.img", "other")
+            if os.stat(self.path("other")).st_dev == number:
+                break
+            self.bgfs("umount", "other")
+        else:
+            self.skipTest("the number was not given again")
+        claims = [export["id"] for status in self.status()
+                  for export in status["exports"]
+                  if export["st_dev"] == str(number)]
+        self.assertEqual(claims, ["c.raw"])
+        self.bgfs("umount", "other")
+        self.assertEqual(self.read("mnt", "b"), self.read("b.img"))
+        self.bgfs("umount", "mnt")
+        self.assert_nothing_left()
+
     def test_plain_umount_ends_the_daemon(self):
         self.mount()
         daemon = self.daemon()
