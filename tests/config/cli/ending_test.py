@@ -1,6 +1,7 @@
 """How a mount ends: asked, refused, forced, killed; and what is on the disk
 then."""
 
+import ctypes
 import errno
 import mmap
 import os
@@ -17,6 +18,13 @@ SERVED = """
     nodes { node_name: "b" raw { file { filename: "b.img" } } }
     exports { id: "a" node: "a" writable: true fuse {} }
     exports { id: "b" node: "b" writable: true fuse {} }"""
+
+
+def unmount_only(path):
+    """As umount(8), which would also ask what a stopped daemon answers."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(path), 0) != 0:
+        raise OSError(ctypes.get_errno(), "umount2", path)
 
 
 class EndingTest(command.CommandTest):
@@ -126,6 +134,17 @@ class UmountTest(EndingTest):
         self.bgfs("umount", "--all", "mnt/a")
         self.assert_nothing_left()
 
+    def take_number(self, image, number):
+        """Mounts at other/, which gets that device number."""
+        # The lowest free number is given next; somebody else may be faster.
+        for _ in range(20):
+            self.bgfs("mount", "--format=raw", image, "other")
+            if os.stat(self.path("other")).st_dev == number:
+                return
+            subprocess.run(["umount", self.path("other")], timeout=60,
+                           check=True)
+        self.skipTest("the number was not given again")
+
     def test_a_number_that_the_kernel_gave_to_another_mount(self):
         """Who is no longer shown claims no device number."""
         self.serve()
@@ -134,14 +153,7 @@ class UmountTest(EndingTest):
         number = os.stat(self.path("mnt", "a")).st_dev
         subprocess.run(["umount", self.path("mnt", "a")], timeout=60,
                        check=True)
-        # The lowest free number is given next; somebody else may be faster.
-        for _ in range(20):
-            self.bgfs("mount", "--format=raw", "c.img", "other")
-            if os.stat(self.path("other")).st_dev == number:
-                break
-            self.bgfs("umount", "other")
-        else:
-            self.skipTest("the number was not given again")
+        self.take_number("c.img", number)
         claims = [export["id"] for status in self.status()
                   for export in status["exports"]
                   if export["st_dev"] == str(number)]
@@ -150,6 +162,32 @@ class UmountTest(EndingTest):
         self.assertEqual(self.read("mnt", "b"), self.read("b.img"))
         self.bgfs("umount", "mnt")
         self.assert_nothing_left()
+
+    def test_another_daemon_that_cannot_close_is_not_mistaken(self):
+        """Its mount is gone, and ours has the number of that now."""
+        self.image("a.img")
+        self.image("b.img")
+        for name in ("below", "above", "other"):
+            os.mkdir(self.path(name))
+        self.bgfs("mount", "--format=raw", "a.img", "below")
+        below = self.daemon()
+        self.bgfs("mount", "--format=raw", "below/a.raw", "above")
+        number = os.stat(self.path("above")).st_dev
+        with open(self.path("above", "a.raw"), "r+b") as disk:
+            disk.write(b"to be flushed")
+        signal.pidfd_send_signal(below, signal.SIGSTOP)
+        try:
+            unmount_only(self.path("above"))
+            self.take_number("b.img", number)
+            self.assertEqual(self.run_bgfs("umount", "other",
+                                           timeout=20).returncode, 0)
+            self.assertFalse(command.is_mounted(self.path("other")))
+        finally:
+            signal.pidfd_send_signal(below, signal.SIGCONT)
+        self.bgfs("umount", "below")
+        command.wait_until("the other to end", lambda: self.daemons() == [])
+        self.assert_nothing_left()
+        self.assertEqual(self.read("a.img")[:13], b"to be flushed")
 
     def test_plain_umount_ends_the_daemon(self):
         self.mount()
