@@ -6,6 +6,12 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+
 #include "absl/functional/function_ref.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -18,6 +24,31 @@ namespace bgfs::fuse {
 namespace {
 
 constexpr size_t kMaxDescribed = 8;
+
+// What a search has found so far, for whoever may not wait for its end.
+class Findings {
+ public:
+  void Add(Holder holder) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    holders_.push_back(std::move(holder));
+  }
+  void End() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    ended_ = true;
+    changed_.notify_all();
+  }
+  std::vector<Holder> Take(std::chrono::milliseconds limit) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait_for(lock, limit, [this] { return ended_; });
+    return std::exchange(holders_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Holder> holders_;
+  bool ended_ = false;
+};
 
 void ForEachName(const std::string& folder,
                  absl::FunctionRef<void(absl::string_view)> use) {
@@ -64,15 +95,15 @@ std::string HoldOf(const std::string& process, dev_t device) {
   return "";
 }
 
-void AddProcesses(dev_t device, std::vector<Holder>& holders) {
-  ForEachName("/proc", [&](absl::string_view name) {
+void AddProcesses(const std::string& proc, dev_t device, Findings& found) {
+  ForEachName(proc, [&](absl::string_view name) {
     pid_t pid = 0;
     if (!absl::SimpleAtoi(name, &pid)) return;
-    const std::string process = absl::StrCat("/proc/", name);
+    const std::string process = absl::StrCat(proc, "/", name);
     const std::string what = HoldOf(process, device);
     if (what.empty()) return;
     const std::string comm = ReadProcFile(process + "/comm");
-    holders.push_back(
+    found.Add(
         {pid, std::string(absl::StripTrailingAsciiWhitespace(comm)), what});
   });
 }
@@ -82,34 +113,41 @@ bool IsBelow(absl::string_view path, absl::string_view folder) {
                             (absl::StartsWith(path, "/") || folder == "/"));
 }
 
-void AddLoopDevices(const std::string& mount_point,
-                    std::vector<Holder>& holders) {
+void AddLoopDevices(const std::string& mount_point, Findings& found) {
   ForEachName("/sys/block", [&](absl::string_view name) {
     if (!absl::StartsWith(name, "loop")) return;
     const std::string file =
         ReadProcFile(absl::StrCat("/sys/block/", name, "/loop/backing_file"));
     if (file.empty()) return;
     if (IsBelow(absl::StripSuffix(file, "\n"), mount_point)) {
-      holders.push_back({0, absl::StrCat("/dev/", name), "loop device"});
+      found.Add({0, absl::StrCat("/dev/", name), "loop device"});
     }
   });
 }
 
-}  // namespace
-
-std::vector<Holder> FindHolders(const MountEntry& mount) {
-  std::vector<Holder> holders;
-  AddLoopDevices(mount.mount_point, holders);
+void Search(const MountEntry& mount, const std::string& proc, Findings& found) {
+  AddLoopDevices(mount.mount_point, found);
   absl::StatusOr<std::vector<MountEntry>> mounts = ReadMountInfo();
   if (mounts.ok()) {
     for (const MountEntry& other : *mounts) {
       if (other.parent_id == mount.id && other.id != mount.id) {
-        holders.push_back({0, other.mount_point, "mount"});
+        found.Add({0, other.mount_point, "mount"});
       }
     }
   }
-  AddProcesses(mount.device, holders);
-  return holders;
+  AddProcesses(proc, mount.device, found);
+}
+
+}  // namespace
+
+std::vector<Holder> FindHolders(const MountEntry& mount,
+                                const HolderSearch& search) {
+  auto found = std::make_shared<Findings>();
+  std::thread([mount, proc = search.proc, found] {
+    Search(mount, proc, *found);
+    found->End();
+  }).detach();
+  return found->Take(search.limit);
 }
 
 std::string DescribeHolders(const std::vector<Holder>& holders) {

@@ -73,8 +73,14 @@ bool Daemon::Await(Pending<absl::Status>* pending, absl::Status* result) {
 }
 
 bool Daemon::FindUsers(control::ShutdownReply* refusal) const {
+  // For all of them together. What was not found in time umount(2) finds.
+  const Deadline deadline = Clock::now() + fuse::HolderSearch().limit;
   for (const MountPoint& point : mounts_->points()) {
-    const std::vector<fuse::Holder> holders = mounts_->HoldersOf(point);
+    fuse::HolderSearch search;
+    search.limit = std::max(
+        std::chrono::milliseconds(0),
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()));
+    const std::vector<fuse::Holder> holders = mounts_->HoldersOf(point, search);
     if (holders.empty()) continue;
     ExportOutcome* outcome = refusal->add_exports();
     if (point.export_index != MountPoint::kFolder) {

@@ -179,11 +179,12 @@ absl::Status Mounts::MountExport(int index) {
   return absl::OkStatus();
 }
 
-std::vector<fuse::Holder> Mounts::HoldersOf(const MountPoint& point) const {
+std::vector<fuse::Holder> Mounts::HoldersOf(
+    const MountPoint& point, const fuse::HolderSearch& search) const {
   absl::StatusOr<fuse::MountEntry> entry =
       fuse::FindMount(point.place.mount_id);
   if (!entry.ok()) return {};
-  std::vector<fuse::Holder> holders = fuse::FindHolders(*entry);
+  std::vector<fuse::Holder> holders = fuse::FindHolders(*entry, search);
   const bool folder = point.export_index == MountPoint::kFolder;
   const auto is_ours = [this, folder](const fuse::Holder& holder) {
     // A loop device holds the file below the folder, which tells of it itself.

@@ -67,8 +67,10 @@ class Mounts {
   // Children after their folder.
   const std::vector<MountPoint>& points() const { return points_; }
 
-  // Who keeps a mount busy; mounts of this daemon do not count.
-  std::vector<fuse::Holder> HoldersOf(const MountPoint& point) const;
+  // Who keeps a mount busy, as far as it is known within the limit; mounts of
+  // this daemon do not count.
+  std::vector<fuse::Holder> HoldersOf(
+      const MountPoint& point, const fuse::HolderSearch& search = {}) const;
 
   // Unmounts everything that is still there, or nothing: FailedPrecondition
   // names the mount that is busy. (Where the kernel lets only root put a mount

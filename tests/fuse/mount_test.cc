@@ -10,6 +10,8 @@
 
 #include <atomic>
 #include <cerrno>
+#include <chrono>
+#include <filesystem>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +24,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 // Answers INIT, and ENOSYS to everything else: a daemon that is alive.
 class Responder {
@@ -203,6 +206,27 @@ TEST(Unmount, NamesWhoHoldsTheMount) {
     EXPECT_TRUE(Unmount(path, UnmountMode::kLazy).ok());
   }
   EXPECT_FALSE(Locate(path)->is_mount_root);
+}
+
+TEST(Holders, WaitsForNoProcessThatIsStuck) {
+  BGFS_NEEDS_FUSE();
+  TempFolder temp;
+  absl::StatusOr<Mounted> mounted = Mount(temp.MakeFolder(), {});
+  ASSERT_TRUE(mounted.ok()) << mounted.status();
+  // A process whose maps cannot be read: who opens it waits for a writer.
+  const std::string process = temp.path() + "/proc/12";
+  std::filesystem::create_directories(process);
+  ASSERT_EQ(mkfifo((process + "/maps").c_str(), 0600), 0);
+  HolderSearch search;
+  search.limit = std::chrono::milliseconds(50);
+  search.proc = temp.path() + "/proc";
+  const absl::StatusOr<MountEntry> entry = FindMount(mounted->place.mount_id);
+  ASSERT_TRUE(entry.ok()) << entry.status();
+  EXPECT_THAT(FindHolders(*entry, search), IsEmpty());
+  // Its end, when the writer comes.
+  const UniqueFd writer(open((process + "/maps").c_str(), O_WRONLY));
+  EXPECT_TRUE(writer.valid());
+  EXPECT_TRUE(Unmount(mounted->place, UnmountMode::kPlain).ok());
 }
 
 TEST(Holders, DescribesAtMostAFew) {
