@@ -148,6 +148,20 @@ class ControlServer::Service final : public control::Control::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Follow(
+      grpc::ServerContext* context, const control::FollowRequest* /*request*/,
+      grpc::ServerWriter<control::FollowReply>* writer) override {
+    control::FollowReply reply;
+    writer->Write(reply);
+    std::optional<control::ShutdownReply> outcome =
+        handler_->WaitEnd([context] { return context->IsCancelled(); });
+    if (outcome.has_value()) {
+      *reply.mutable_outcome() = *std::move(outcome);
+      writer->Write(reply);
+    }
+    return grpc::Status::OK;
+  }
+
  private:
   ControlHandler* const handler_;
 };
@@ -227,13 +241,32 @@ void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit) {
 
 absl::StatusOr<control::ShutdownReply> RequestShutdown(
     const RunningDaemon& daemon, bool force) {
+  const std::unique_ptr<control::Control::Stub> stub = Connect(daemon.socket);
+  grpc::ClientContext following;
+  const auto follower = stub->Follow(&following, {});
+  control::FollowReply news;
+  if (!follower->Read(&news)) {
+    const grpc::Status refused = follower->Finish();
+    const std::string name =
+        absl::StrCat("the daemon (pid ", daemon.status.pid(), ")");
+    if (refused.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+      return absl::UnimplementedError(absl::StrCat(
+          name, " is of another version of bgfs: end it with that one's"));
+    }
+    return absl::NotFoundError(absl::StrCat(
+        name, " does not answer any more: ", refused.error_message()));
+  }
   grpc::ClientContext context;
   control::ShutdownRequest request;
   request.set_force(force);
   control::ShutdownReply reply;
-  const grpc::Status status =
-      Connect(daemon.socket)->Shutdown(&context, request, &reply);
-  if (status.ok()) return reply;
+  const grpc::Status status = stub->Shutdown(&context, request, &reply);
+  if (status.ok()) {
+    following.TryCancel();
+    return reply;
+  }
+  // Somebody else was faster: the daemon had stopped listening.
+  if (follower->Read(&news) && news.has_outcome()) return news.outcome();
   return absl::UnavailableError(absl::StrCat(
       "the daemon (pid ", daemon.status.pid(), ") ended without an answer: ",
       status.error_message(), "; what was not synced may be lost"));

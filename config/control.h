@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,10 @@ class ControlHandler {
   virtual ~ControlHandler() = default;
   virtual control::StatusReply Status() = 0;
   virtual control::ShutdownReply Shutdown(bool force) = 0;
+  // Waits for the end of the daemon: what Shutdown replies then. Null once
+  // `given_up` says, now and then, that nobody waits any more.
+  virtual std::optional<control::ShutdownReply> WaitEnd(
+      absl::FunctionRef<bool()> given_up) = 0;
 };
 
 class ControlServer {
@@ -69,7 +74,8 @@ std::vector<std::string> ControlFolders();
 // some seconds.
 void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit);
 
-// Asks a daemon to end; returns when it has, or has refused.
+// Asks a daemon to end; returns when it has, or has refused. NotFound: it had
+// ended by itself, or somebody else has ended it, and it cannot be asked how.
 absl::StatusOr<control::ShutdownReply> RequestShutdown(
     const RunningDaemon& daemon, bool force);
 

@@ -22,6 +22,9 @@ namespace {
 // machine may be busy.
 constexpr auto kSizeLimit = std::chrono::milliseconds(200);
 
+// How often it is asked whether somebody still waits for the end.
+constexpr auto kGivenUpEvery = std::chrono::milliseconds(200);
+
 // Negative where it is ending.
 Task<int64_t> SizeOf(BlockExport* item) {
   co_return item->shutting_down() ? -1 : item->backend().size();
@@ -250,6 +253,16 @@ control::ShutdownReply Daemon::Shutdown(bool force) {
   const int number = ++asked_;
   changed_.notify_all();
   changed_.wait(lock, [this, number] { return answered_ >= number; });
+  return reply_;
+}
+
+std::optional<control::ShutdownReply> Daemon::WaitEnd(
+    absl::FunctionRef<bool()> given_up) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto ended = [this] { return answered_ == kAllAsked; };
+  while (!changed_.wait_for(lock, kGivenUpEvery, ended)) {
+    if (given_up()) return std::nullopt;
+  }
   return reply_;
 }
 

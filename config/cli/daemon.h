@@ -17,13 +17,16 @@
 #define BGFS_CONFIG_CLI_DAEMON_H_
 
 #include <condition_variable>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "config/apply.h"
 #include "config/cli/mounts.h"
@@ -63,6 +66,8 @@ class Daemon final : public config::ControlHandler {
 
   control::StatusReply Status() override;
   control::ShutdownReply Shutdown(bool force) override;
+  std::optional<control::ShutdownReply> WaitEnd(
+      absl::FunctionRef<bool()> given_up) override;
 
  private:
   enum class Phase : uint8_t {
@@ -121,8 +126,10 @@ class Daemon final : public config::ControlHandler {
   std::map<int, fuse::Device> shown_;  // by export_index
   bool force_ = false;
   std::set<int> disconnected_;
-  // Requests to end are numbered; those up to answered_ got reply_.
+  // Requests to end are numbered; those up to answered_ got reply_. All got it
+  // once that is kAllAsked.
   int asked_ = 0;
+  static constexpr int kAllAsked = std::numeric_limits<int>::max();
   int answered_ = 0;
   control::ShutdownReply reply_;
 };

@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -100,8 +99,7 @@ void Daemon::Answer(const control::ShutdownReply& reply) {
   const std::lock_guard<std::mutex> lock(mutex_);
   reply_ = reply;
   // Once ended, whoever asks later gets the same.
-  answered_ =
-      phase_ == Phase::kEnded ? std::numeric_limits<int>::max() : asked_;
+  answered_ = phase_ == Phase::kEnded ? kAllAsked : asked_;
   changed_.notify_all();
 }
 

@@ -5,11 +5,38 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "config/cli/verb.h"
 #include "config/diagnostic.h"
 #include "fuse/mount.h"
 
 namespace bgfs::cli {
+namespace {
+
+bool IsEnding(const control::StatusReply& status) {
+  return status.folder_st_dev() == 0 &&
+         std::all_of(status.exports().begin(), status.exports().end(),
+                     [](const control::ExportStatus& item) {
+                       return item.st_dev() == 0 &&
+                              item.state() != control::ExportStatus::STARTING;
+                     });
+}
+
+// Whether its folder or a mount point of an export was there: the export's file
+// itself, or the folder of that.
+bool ShowedAt(const control::StatusReply& status, const std::string& path) {
+  if (status.folder() == Text(path)) return true;
+  return std::any_of(status.exports().begin(), status.exports().end(),
+                     [&path](const control::ExportStatus& item) {
+                       absl::string_view left = item.mountpoint();
+                       if (!absl::ConsumePrefix(&left, Text(path)))
+                         return false;
+                       return left.empty() ||
+                              (left[0] == '/' && left.rfind('/') == 0);
+                     });
+}
+
+}  // namespace
 
 absl::StatusOr<fuse::Place> FindOurMount(const std::string& path) {
   absl::StatusOr<fuse::Place> place = fuse::Locate(path);
@@ -42,6 +69,21 @@ std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place) {
                     });
     if (shows) found = daemon;
     return !shows;
+  });
+  return found;
+}
+
+std::optional<config::RunningDaemon> FindEndingDaemon(const std::string& path) {
+  std::optional<config::RunningDaemon> found;
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(path);
+  if (!place.ok()) return found;
+  config::VisitDaemons([&](const config::RunningDaemon& daemon) {
+    // A path is no proof, as a mount is: only a daemon of one's own counts.
+    if (daemon.owner == geteuid() && IsEnding(daemon.status) &&
+        ShowedAt(daemon.status, place->path)) {
+      found = daemon;
+    }
+    return !found.has_value();
   });
   return found;
 }

@@ -18,6 +18,10 @@ absl::StatusOr<fuse::Place> FindOurMount(const std::string& path);
 // Null if none answers.
 std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place);
 
+// The daemon that showed something at `path`, shows nothing any more and is on
+// its way to its end. One of the caller's own; null if there is none.
+std::optional<config::RunningDaemon> FindEndingDaemon(const std::string& path);
+
 // The daemon that serves into `path`, a folder that is no mount: an ordinary
 // user's `bgfs serve`. Null if there is none.
 std::optional<config::RunningDaemon> FindDaemonOfFolder(

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -63,6 +65,11 @@ UniqueFd KeepMount(const fuse::Place& place) {
                             OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC |
                                 AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT));
 }
+
+// How long a mount may be busy with nobody to be seen who holds it: a path that
+// is being walked does that for a moment, by another bgfs umount, say.
+constexpr auto kPassingLimit = std::chrono::milliseconds(500);
+constexpr auto kPassingPause = std::chrono::milliseconds(5);
 
 bool PutBack(const UniqueFd& mount, const std::string& path) {
   return mount.valid() && move_mount(mount.get(), "", AT_FDCWD, path.c_str(),
@@ -200,12 +207,21 @@ std::vector<fuse::Holder> Mounts::HoldersOf(
   return holders;
 }
 
-absl::Status Mounts::InUse(const MountPoint& point) const {
-  const std::string holders = fuse::DescribeHolders(HoldersOf(point));
-  return absl::FailedPreconditionError(absl::StrCat(
-      "cannot unmount ", config::Quote(point.place.path), ": in use by ",
-      holders.empty() ? "a process that cannot be seen from here" : holders,
-      "; end that, or use --force"));
+absl::Status Mounts::UnmountOne(const MountPoint& point) const {
+  const auto deadline = std::chrono::steady_clock::now() + kPassingLimit;
+  for (;;) {
+    absl::Status s = fuse::Unmount(point.place, UnmountMode::kPlain);
+    if (!absl::IsFailedPrecondition(s)) return s;
+    // Not those that it names: what is kept is ours and looks like a user.
+    const std::string holders = fuse::DescribeHolders(HoldersOf(point));
+    if (!holders.empty() || std::chrono::steady_clock::now() > deadline) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "cannot unmount ", config::Quote(point.place.path), ": in use by ",
+          holders.empty() ? "a process that cannot be seen from here" : holders,
+          "; end that, or use --force"));
+    }
+    std::this_thread::sleep_for(kPassingPause);
+  }
 }
 
 absl::Status Mounts::UnmountAll() {
@@ -216,7 +232,7 @@ absl::Status Mounts::UnmountAll() {
   std::vector<Gone> gone;
   for (auto point = points_.rbegin(); point != points_.rend(); ++point) {
     UniqueFd kept = KeepMount(point->place);
-    absl::Status s = fuse::Unmount(point->place, UnmountMode::kPlain);
+    absl::Status s = UnmountOne(*point);
     if (absl::IsNotFound(s)) continue;
     if (s.ok()) {
       gone.push_back({&*point, std::move(kept)});
@@ -227,8 +243,7 @@ absl::Status Mounts::UnmountAll() {
       absl::StatusOr<fuse::Place> place = fuse::Locate(it->point->place.path);
       if (place.ok()) it->point->place = *std::move(place);
     }
-    // What is kept is ours and looks like a user.
-    return absl::IsFailedPrecondition(s) ? InUse(*point) : s;
+    return s;
   }
   for (const std::string& path : placeholders_) unlink(path.c_str());
   placeholders_.clear();

@@ -88,7 +88,7 @@ class Mounts {
   fuse::MountOptions OptionsFor(const config::LiveExport& item) const;
   absl::Status MountFolder();
   absl::Status MountExport(int index);
-  absl::Status InUse(const MountPoint& point) const;
+  absl::Status UnmountOne(const MountPoint& point) const;
   absl::Status MakePlaceholder(const std::string& path);
 
   config::LiveGraph* const live_;

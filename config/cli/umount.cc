@@ -20,6 +20,9 @@ namespace {
 
 constexpr int kExitLimitMs = 5000;
 
+// Each time somebody else must have ended a daemon in between.
+constexpr int kMaxLooks = 10;
+
 // The process itself ends a moment after it has answered: its pid file and its
 // name in ps(1) should be gone as well.
 class ProcessWatch {
@@ -62,6 +65,8 @@ absl::StatusOr<config::RunningDaemon> DaemonToEnd(const std::string& path,
                                                   bool all) {
   std::optional<config::RunningDaemon> daemon = FindDaemonOf(place);
   if (!daemon.has_value()) {
+    daemon = FindEndingDaemon(path);
+    if (daemon.has_value()) return *std::move(daemon);
     return absl::NotFoundError(absl::StrCat(
         "no daemon answers for ", config::Quote(path),
         ": it may be another user's; umount(8) ends it too, but waits for "
@@ -78,34 +83,64 @@ absl::StatusOr<config::RunningDaemon> DaemonToEnd(const std::string& path,
   return *std::move(daemon);
 }
 
-ExitStatus End(const config::RunningDaemon& daemon, bool force) {
-  const ProcessWatch process(daemon.status.pid());
-  absl::StatusOr<control::ShutdownReply> reply =
-      config::RequestShutdown(daemon, force);
-  if (!reply.ok()) return Fail(reply.status());
-  ExitStatus result = reply->refused() ? kFailed : kFine;
+ExitStatus Tell(const control::ShutdownReply& reply,
+                const ProcessWatch& process) {
+  ExitStatus result = reply.refused() ? kFailed : kFine;
   bool stuck = false;
-  for (const control::ExportOutcome& outcome : reply->exports()) {
+  for (const control::ExportOutcome& outcome : reply.exports()) {
     if (outcome.result() == control::ExportOutcome::DURABLE) continue;
     stuck |= outcome.result() == control::ExportOutcome::STUCK;
     result = Fail(Describe(outcome));
   }
-  if (!reply->refused() && !stuck) process.WaitForEnd();
+  if (!reply.refused() && !stuck) process.WaitForEnd();
   return result;
 }
 
-ExitStatus Umount(const std::string& path, bool force, bool all) {
+using Outcome = absl::StatusOr<ExitStatus>;
+
+// Aborted: it has to be looked again, since somebody else ended meanwhile what
+// was found.
+Outcome End(const config::RunningDaemon& daemon, bool force) {
+  const ProcessWatch process(daemon.status.pid());
+  absl::StatusOr<control::ShutdownReply> reply =
+      config::RequestShutdown(daemon, force);
+  if (reply.ok()) return Tell(*reply, process);
+  if (absl::IsNotFound(reply.status())) {
+    return absl::AbortedError(reply.status().message());
+  }
+  return Fail(reply.status());
+}
+
+// Whether this mount is where it was.
+bool IsStillThere(const std::string& path, const fuse::Place& place) {
+  const absl::StatusOr<fuse::Place> now = FindOurMount(path);
+  return now.ok() && now->mount_id == place.mount_id;
+}
+
+Outcome TryUmount(const std::string& path, bool force, bool all) {
   absl::StatusOr<fuse::Place> place = FindOurMount(path);
   if (!place.ok()) {
     std::optional<config::RunningDaemon> serving = FindDaemonOfFolder(path);
+    if (!serving.has_value()) serving = FindEndingDaemon(path);
     return serving.has_value() ? End(*serving, force) : Fail(place.status());
   }
   absl::StatusOr<config::RunningDaemon> daemon = DaemonToEnd(path, *place, all);
   if (daemon.ok()) return End(*daemon, force);
+  if (!IsStillThere(path, *place)) {
+    return absl::AbortedError(daemon.status().message());
+  }
   if (absl::IsNotFound(daemon.status()) && fuse::IsDeadMount(place->path)) {
     return UmountDead(*place);
   }
   return Fail(daemon.status());
+}
+
+ExitStatus Umount(const std::string& path, bool force, bool all) {
+  Outcome outcome = absl::AbortedError("");
+  for (int i = 0; i < kMaxLooks && absl::IsAborted(outcome.status()); ++i) {
+    outcome = TryUmount(path, force, all);
+  }
+  return outcome.ok() ? *outcome : Fail(outcome.status());
 }
 
 }  // namespace

@@ -39,6 +39,12 @@ class EndingTest(command.CommandTest):
         self.config(SERVED)
         self.bgfs("serve", *options, "graph.textproto", "mnt")
 
+    def start_umount(self, *arguments):
+        return subprocess.Popen(
+            [command.BGFS, "umount", *arguments], env=self.environment,
+            cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True)
+
     def assert_ended_well(self, daemon):
         command.wait_for_exit(daemon)
         self.assert_nothing_left()
@@ -163,15 +169,75 @@ class UmountTest(EndingTest):
         self.bgfs("umount", "mnt")
         self.assert_nothing_left()
 
+    def mount_above(self):
+        """above/ depends on below/; gives the daemon of that, which is in a
+        folder of its own, so that nobody waits for its Status."""
+        self.image("a.img")
+        for name in ("below", "above", "other", "apart"):
+            os.mkdir(self.path(name))
+        own = self.environment
+        self.environment = dict(own, XDG_RUNTIME_DIR=self.path("apart"))
+        self.bgfs("mount", "--format=raw", "--pid-file=pid", "a.img", "below")
+        self.environment = own
+        below = os.pidfd_open(int(self.read("pid")))
+        self.addCleanup(os.close, below)
+        self.bgfs("mount", "--format=raw", "below/a.raw", "above")
+        return below
+
+    def connections(self):
+        """How many there are to the control sockets, from the kernel's list:
+        address, references, protocol, flags, type, state, inode, path."""
+        with open("/proc/net/unix") as sockets:
+            return sum(self.path("run", "bgfs") in line and
+                       line.split()[5] == "03" for line in sockets)
+
+    def test_who_asks_while_it_ends_gets_the_outcome(self):
+        below = self.mount_above()
+        with open(self.path("above", "a.raw"), "r+b") as disk:
+            disk.write(b"to be flushed")
+        signal.pidfd_send_signal(below, signal.SIGSTOP)
+        try:
+            asking = [self.start_umount("above")]
+            command.wait_until("the unmount", lambda: self.status()[0][
+                "exports"][0]["state"] == "CLOSING")
+            asking.append(self.start_umount("above"))
+            command.wait_until("both to ask",
+                               lambda: self.connections() == 2)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                asking[1].wait(timeout=2)
+        finally:
+            signal.pidfd_send_signal(below, signal.SIGCONT)
+        for umount in asking:
+            self.assertEqual(umount.communicate(timeout=60), ("", ""))
+            self.assertEqual(umount.returncode, 0)
+        self.end_below()
+        self.assertEqual(self.read("a.img")[:13], b"to be flushed")
+
+    def end_below(self):
+        own = self.environment
+        self.environment = dict(own, XDG_RUNTIME_DIR=self.path("apart"))
+        self.bgfs("umount", "below")
+        self.environment = own
+        self.assert_nothing_left()
+
+    def test_a_crowd_is_told_no_lies(self):
+        """Whoever finds a mount learns how it ended; the rest find none."""
+        for _ in range(10):
+            self.mount()
+            crowd = [self.start_umount("mnt") for _ in range(4)]
+            told = [(umount.communicate(timeout=60)[1], umount.returncode)
+                    for umount in crowd]
+            self.assertIn(("", 0), told)
+            self.assertLessEqual(
+                set(told),
+                {("", 0),
+                 ('bgfs: nothing of bgfs is mounted at "mnt"\n', 1)})
+            self.assert_nothing_left()
+
     def test_another_daemon_that_cannot_close_is_not_mistaken(self):
         """Its mount is gone, and ours has the number of that now."""
-        self.image("a.img")
+        below = self.mount_above()
         self.image("b.img")
-        for name in ("below", "above", "other"):
-            os.mkdir(self.path(name))
-        self.bgfs("mount", "--format=raw", "a.img", "below")
-        below = self.daemon()
-        self.bgfs("mount", "--format=raw", "below/a.raw", "above")
         number = os.stat(self.path("above")).st_dev
         with open(self.path("above", "a.raw"), "r+b") as disk:
             disk.write(b"to be flushed")
@@ -184,9 +250,8 @@ class UmountTest(EndingTest):
             self.assertFalse(command.is_mounted(self.path("other")))
         finally:
             signal.pidfd_send_signal(below, signal.SIGCONT)
-        self.bgfs("umount", "below")
         command.wait_until("the other to end", lambda: self.daemons() == [])
-        self.assert_nothing_left()
+        self.end_below()
         self.assertEqual(self.read("a.img")[:13], b"to be flushed")
 
     def test_plain_umount_ends_the_daemon(self):
