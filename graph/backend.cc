@@ -3,12 +3,36 @@
 #include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "graph/graph.h"
 #include "graph/permissions.h"
 #include "graph/status.h"
 
 namespace bgfs {
+namespace {
+
+// The node and every backing layer below it, each once. A driver tells what its
+// own layer takes, its file included; but the file may be an overlay itself.
+std::vector<const Node*> LayersOf(const Node& top) {
+  std::vector<const Node*> layers = {&top};
+  std::vector<const Node*> left = {&top};
+  absl::flat_hash_set<const Node*> seen = {&top};
+  while (!left.empty()) {
+    const Node* node = left.back();
+    left.pop_back();
+    for (const auto& child : node->children()) {
+      const Node* below = &child->node();
+      if (!seen.insert(below).second) continue;
+      left.push_back(below);
+      if (child->role() == ChildRole::kBacking) layers.push_back(below);
+    }
+  }
+  return layers;
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> Backend::Create(
     std::string user, Node* node, PermissionSet permissions) {
@@ -125,12 +149,10 @@ Task<IoResult<int64_t>> Backend::AllocatedBytes() {
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
   int64_t total = 0;
-  for (const Node* layer = &node(); layer != nullptr;) {
+  for (const Node* layer : LayersOf(node())) {
     auto bytes = co_await layer->driver().AllocatedBytes();
     if (!bytes.ok()) co_return bytes;
     total += *bytes;
-    const Child* below = layer->backing();
-    layer = below == nullptr ? nullptr : &below->node();
   }
   co_return total;
 }

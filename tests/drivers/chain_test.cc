@@ -89,6 +89,19 @@ TEST_F(ChainTest, FollowsNamesOfEveryForm) {
   EXPECT_TRUE(node->read_only());
 }
 
+TEST_F(ChainTest, CountsTheHostBytesOfEveryLayerOnce) {
+  folder_.Write("base.img", std::string(1 << 20, 'r'));
+  Overlay("top.qcow2", "base.img");
+  auto top = graph_.Disk(
+      Node(folder_ / "top.qcow2", "node_name: \"top\" read_only: true"),
+      kConsistentRead);
+  EXPECT_GE(top->AllocatedBytes(), 1 << 20);
+  // The overlay is the file of what is above it.
+  auto window = graph_.Disk("read_only: true raw { file_node: \"top\" }",
+                            kConsistentRead);
+  EXPECT_EQ(window->AllocatedBytes(), top->AllocatedBytes());
+}
+
 TEST_F(ChainTest, RelativeNamesAreRelativeToTheirHolder) {
   std::filesystem::create_directory(folder_ / "sub");
   folder_.Write("sub/base.img", std::string(65536, 's'));
