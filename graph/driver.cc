@@ -31,6 +31,8 @@ Task<IoStatus> Driver::FlushToOs() { co_return IoStatus(); }
 
 Task<IoStatus> Driver::FlushToDisk() { co_return IoStatus(); }
 
+Task<void> Driver::AfterFlush() { co_return; }
+
 Task<IoResult<BlockStatus>> Driver::Status(Request&, int64_t, int64_t bytes,
                                            bool) {
   BlockStatus status;

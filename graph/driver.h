@@ -71,6 +71,9 @@ class Driver {
   // children itself, afterwards (engine.md, 2.7).
   virtual Task<IoStatus> FlushToOs();
   virtual Task<IoStatus> FlushToDisk();
+  // The children were flushed, after FlushToOs() had ended: what it handed
+  // down is durable. Not called when any of it failed.
+  virtual Task<void> AfterFlush();
 
   // Status of a range inside the node, from its start as far as it holds (cut
   // to whole blocks of request_alignment by the engine).

@@ -1,5 +1,6 @@
 // Flush (engine.md, 2.7): the driver's caches to the operating system, then to
-// the disk, then every child this node may have written through.
+// the disk, then every child this node may have written through; then the
+// driver hears that all of it is durable.
 //
 // One flush runs per node. Those that arrive meanwhile wait for the next one,
 // which began after they arrived and so covers them all, success and failure
@@ -52,6 +53,7 @@ class Flusher {
       }
       BGFS_CO_TRY(co_await Flush(child->node()));
     }
+    co_await node.driver_->AfterFlush();
     co_return IoStatus();
   }
 };

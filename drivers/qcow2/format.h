@@ -69,6 +69,25 @@ inline uint64_t LoadBig64(const uint8_t* bytes) {
   return FromBig64(raw);
 }
 
+inline void StoreBig32(uint8_t* bytes, uint32_t value) {
+  value = __builtin_bswap32(value);
+  std::memcpy(bytes, &value, sizeof(value));
+}
+
+inline void StoreBig64(uint8_t* bytes, uint64_t value) {
+  value = FromBig64(value);
+  std::memcpy(bytes, &value, sizeof(value));
+}
+
+// Where fields of the header stand.
+inline constexpr int64_t kSizeAt = 24;
+inline constexpr int64_t kL1SizeAt = 36;
+inline constexpr int64_t kL1TableAt = 40;
+inline constexpr int64_t kRefcountTableAt = 48;
+inline constexpr int64_t kRefcountTableClustersAt = 56;
+inline constexpr int64_t kIncompatibleAt = 72;
+inline constexpr int64_t kAutoclearAt = 88;
+
 inline constexpr uint32_t kMagic = 0x514649fb;
 inline constexpr int64_t kVersion2HeaderBytes = 72;
 inline constexpr int64_t kVersion3HeaderBytes = 104;
@@ -123,6 +142,10 @@ inline constexpr uint64_t kEntryZero = 1;
 inline constexpr uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
 inline constexpr uint64_t kL1Reserved = 0x7f000000000001ff;
 inline constexpr uint64_t kL2StandardReserved = 0x3f000000000001fe;
+// Of refcount table entries.
+inline constexpr uint64_t kRefcountTableReserved = 0x1ff;
+// QEMU's limit; ours too.
+inline constexpr int64_t kMaxRefcountTableBytes = int64_t{8} << 20;
 inline constexpr int64_t kCompressedSectorBytes = 512;
 // A host offset has at most 56 bits.
 inline constexpr uint64_t kHostOffsetLimit = uint64_t{1} << 56;

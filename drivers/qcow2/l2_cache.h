@@ -11,6 +11,11 @@
 // So nobody holds a slice across a co_await, and eviction needs no pins.
 // Concurrent loads of one slice share one read. What is read goes into a slot
 // only when it has arrived.
+//
+// Entries are changed in memory (Change()) and written back by writeback.h: a
+// slice that was changed is dirty and stays, whatever else needs room, until
+// the state that CopyDirty() gave is on the disk. At most DirtyLimit() slices
+// are dirty; who wants to change one more writes back first.
 
 #ifndef BGFS_DRIVERS_QCOW2_L2_CACHE_H_
 #define BGFS_DRIVERS_QCOW2_L2_CACHE_H_
@@ -22,6 +27,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/types/span.h"
 #include "drivers/qcow2/types.h"
+#include "graph/async/buffer.h"
 #include "graph/async/sync.h"
 #include "graph/node.h"
 
@@ -34,7 +40,10 @@ class L2Cache {
 
   // For an image of `tables` L2 tables in `file`, which outlives the cache;
   // keeps at most `max_bytes` of them, but at least one slice.
-  L2Cache(Child* file, Geometry geometry, int64_t tables, int64_t max_bytes);
+  // `writable`: entries will be changed; there is room for a few slices at
+  // least.
+  L2Cache(Child* file, Geometry geometry, int64_t tables, int64_t max_bytes,
+          bool writable = false);
   L2Cache(const L2Cache&) = delete;
   L2Cache& operator=(const L2Cache&) = delete;
   ~L2Cache();  // nothing is being loaded
@@ -50,39 +59,69 @@ class L2Cache {
   // Reads a slice on behalf of `request`. Another may evict it right after.
   Task<IoStatus> Load(Request& request, HostOffset slice);
 
-  // Forgets everything and gives the memory back.
-  void Clear();
+  // Whether Change() may be called for a slice that is cached.
+  bool MayChange(HostOffset slice) const;
+  // The entries of a slice that is cached and may be changed; it is dirty from
+  // now on.
+  absl::Span<uint64_t> Change(HostOffset slice);
 
+  // A dirty slice as it stood at some moment, as it goes to the disk.
+  struct Copy {
+    HostOffset slice;
+    int64_t version = 0;
+    AlignedBuffer big_endian;
+  };
+  // Copies of all dirty slices, in the order of the file. ENOMEM.
+  IoResult<std::vector<Copy>> CopyDirty() const;
+  // The copy is on the disk: the slice is clean unless it has changed since.
+  void Written(const Copy& copy);
+
+  // What stands in the file where `table` begins has become another table:
+  // forgets its slices, dirty or not, and those being read.
+  void Forget(HostOffset table);
+  // Forgets everything that is not dirty, and gives the memory back.
+  void Clear();
   int64_t capacity() const { return capacity_; }  // slices
   int64_t cached() const { return static_cast<int64_t>(index_.size()); }
+  int64_t dirty() const { return dirty_; }  // slices
+  int64_t DirtyLimit() const;
 
  private:
   static constexpr int64_t kEntryBytes = sizeof(uint64_t);
   static constexpr int kNone = -1;
 
-  // In the order of use, a list by slot number.
+  // Clean ones are in the order of use, a list by slot number.
   struct Slot {
     HostOffset slice;
     int newer = kNone;
     int older = kNone;
+    bool dirty = false;
+    int64_t version = 0;  // of the content; never the same again
   };
   struct Loading {
     WaitQueue waiters;
     IoStatus status;
+    bool stale = false;  // the slice was forgotten meanwhile
   };
 
   uint64_t* EntriesOf(int slot) const;
   int TakeSlot();
+  void Free(int slot);
   void Unlink(int slot);
   void LinkNewest(int slot);
   void Insert(HostOffset slice, const char* big_endian);
-  Task<IoStatus> ReadSlice(Request& request, HostOffset slice);
+  Task<IoStatus> ReadSlice(Request& request, HostOffset slice,
+                           const Loading& loading);
 
   Child* const file_;
+  const int64_t table_bytes_;
   const int64_t slice_entries_;
   const int64_t capacity_;
   char* region_ = nullptr;   // capacity_ slices
   std::vector<Slot> slots_;  // those used so far
+  std::vector<int> free_slots_;
+  int64_t dirty_ = 0;
+  int64_t next_version_ = 1;
   int newest_ = kNone;
   int oldest_ = kNone;
   absl::flat_hash_map<int64_t, int> index_;  // slice offset → slot

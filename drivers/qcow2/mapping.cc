@@ -18,18 +18,25 @@ constexpr int kMaxSlicesPerLookup = 1024;
 // A damaged image is damaged in many places; the log hears of a few.
 constexpr int kMaxReports = 20;
 
+// A file that was cut short is no broken format.
+constexpr char kDataCutOff[] =
+    "its data lies past the end of the file; is the file complete?";
+constexpr char kTableCutOff[] =
+    "its L2 table ends past the end of the file; is the file complete?";
+
 // Appends `next` to `run` where the two can be treated as one.
 bool Append(Extent& run, const Extent& next) {
   if (run.bytes == 0) {
     run = next;
     return true;
   }
-  if (next.kind != run.kind || run.kind == ClusterKind::kCompressed) {
+  if (next.kind != run.kind || next.copied != run.copied ||
+      run.kind == ClusterKind::kCompressed) {
     return false;
   }
-  if (run.kind == ClusterKind::kStandard && next.host != run.host + run.bytes) {
-    return false;
-  }
+  const bool has_place = run.kind == ClusterKind::kStandard ||
+                         run.kind == ClusterKind::kZeroAllocated;
+  if (has_place && next.host != run.host + run.bytes) return false;
   run.bytes += next.bytes;
   return true;
 }
@@ -37,14 +44,15 @@ bool Append(Extent& run, const Extent& next) {
 }  // namespace
 
 Mapping::Mapping(const Header& header, Child* file, int64_t l2_cache_bytes,
-                 Report report)
+                 bool writable, Report report)
     : file_(file),
       geometry_(header.geometry),
       zero_flag_(header.zero_flag()),
       l1_table_(header.l1_table),
-      l1_(static_cast<size_t>(header.l1_entries_needed)),
-      l2_cache_(file, header.geometry, header.l1_entries_needed,
-                l2_cache_bytes),
+      l1_(static_cast<size_t>(writable ? header.l1_entries
+                                       : header.l1_entries_needed)),
+      l2_cache_(file, header.geometry, header.l1_entries_needed, l2_cache_bytes,
+                writable),
       report_(std::move(report)) {}
 
 Task<IoStatus> Mapping::Load() {
@@ -66,7 +74,7 @@ const char* Mapping::FaultOf(const L2Entry& entry) const {
   const bool has_data = entry.kind == ClusterKind::kStandard ||
                         entry.kind == ClusterKind::kCompressed;
   if (has_data && entry.host.value() >= file_->size()) {
-    return "its data lies past the end of the file; is the file complete?";
+    return kDataCutOff;
   }
   return nullptr;
 }
@@ -76,14 +84,24 @@ Extent Mapping::Describe(const L2Entry& entry, GuestOffset at) const {
   Extent extent;
   extent.start = at;
   extent.bytes = geometry_.cluster_size() - geometry_.InCluster(at);
-  extent.kind = entry.kind == ClusterKind::kZeroAllocated ? ClusterKind::kZero
-                                                          : entry.kind;
+  extent.kind = entry.kind;
   extent.host = entry.host;
-  if (entry.kind == ClusterKind::kStandard) {
+  if (entry.kind == ClusterKind::kStandard ||
+      entry.kind == ClusterKind::kZeroAllocated) {
+    extent.copied = entry.copied;
     extent.host += geometry_.InCluster(at);
   }
   extent.compressed_bytes = entry.compressed_bytes;
   return extent;
+}
+
+const char* Mapping::FaultOf(const L1Entry& table) const {
+  if (table.fault != nullptr) return table.fault;
+  if (table.l2_table.value() > file_->size() - geometry_.cluster_size() &&
+      table.allocated()) {
+    return kTableCutOff;
+  }
+  return nullptr;
 }
 
 Mapping::Step Mapping::LookInSlice(absl::Span<const uint64_t> entries,
@@ -105,20 +123,14 @@ Mapping::Step Mapping::LookInSlice(absl::Span<const uint64_t> entries,
 Mapping::Step Mapping::Look(GuestOffset at, int64_t bytes) {
   const GuestCluster cluster = geometry_.ClusterOf(at);
   const L1Index l1_index = geometry_.L1IndexOf(cluster);
-  const L1Entry table =
-      DecodeL1Entry(l1_[static_cast<size_t>(l1_index.value())], geometry_);
+  const L1Entry table = Table(l1_index);
   Step step;
-  if (table.fault != nullptr) {
-    step.fault = table.fault;
-  } else if (!table.allocated()) {
+  step.fault = FaultOf(table);
+  if (step.fault != nullptr) return step;
+  if (!table.allocated()) {
     step.extent.start = at;
     step.extent.bytes = geometry_.bytes_per_l2_table() -
                         at.value() % geometry_.bytes_per_l2_table();
-  } else if (table.l2_table.value() >
-             file_->size() - geometry_.cluster_size()) {
-    step.fault =
-        "its L2 table ends past the end of the file;"
-        " is the file complete?";
   } else {
     const HostOffset slice =
         l2_cache_.SliceOf(table.l2_table, geometry_.L2IndexOf(cluster));
@@ -128,6 +140,40 @@ Mapping::Step Mapping::Look(GuestOffset at, int64_t bytes) {
   }
   return step;
 }
+
+// --- Changes of the L1 table -------------------------------------------------
+
+void Mapping::SetTable(L1Index index, HostOffset table) {
+  l1_[static_cast<size_t>(index.value())] =
+      static_cast<uint64_t>(table.value()) | kEntryCopied;
+  changed_.insert(index.value());
+}
+
+std::vector<Mapping::L1Change> Mapping::TakeL1Changes() {
+  std::vector<L1Change> changes;
+  for (const int64_t index : changed_) {
+    changes.push_back({L1Index(index), l1_[static_cast<size_t>(index)]});
+  }
+  changed_.clear();
+  return changes;
+}
+
+void Mapping::PutBack(const std::vector<L1Change>& changes) {
+  for (const L1Change& change : changes) changed_.insert(change.index.value());
+}
+
+std::vector<uint64_t> Mapping::CopyL1(int64_t entries) const {
+  std::vector<uint64_t> copy(static_cast<size_t>(entries));
+  for (size_t i = 0; i < l1_.size(); ++i) copy[i] = FromBig64(l1_[i]);
+  return copy;
+}
+
+void Mapping::MoveL1(HostOffset l1_table, int64_t entries) {
+  l1_table_ = l1_table;
+  l1_.resize(static_cast<size_t>(entries));
+}
+
+// --- Lookups -----------------------------------------------------------------
 
 IoStatus Mapping::Fault(GuestOffset at, absl::string_view fault) {
   if (report_ && reports_ < kMaxReports) {
@@ -155,6 +201,10 @@ Task<IoResult<Extent>> Mapping::Lookup(Request& request, GuestOffset start,
     }
     if (step.fault != nullptr) {
       if (run.bytes > 0) break;
+      if (on_broken_entry_ && step.fault != kDataCutOff &&
+          step.fault != kTableCutOff) {
+        on_broken_entry_();
+      }
       co_return Fault(at, step.fault);
     }
     if (!Append(run, step.extent)) break;

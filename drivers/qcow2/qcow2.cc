@@ -48,26 +48,64 @@ Qcow2::Qcow2(Header header, Options options)
     : header_(std::move(header)), options_(std::move(options)) {}
 
 Task<absl::Status> Qcow2::Open() {
-  if (!node().read_only()) {
-    co_return absl::UnimplementedError(
-        "qcow2 images can only be read in this version; open it read-only");
-  }
+  const bool writable = !node().read_only();
   file_ = node().child("file");
   BGFS_CHECK(file_ != nullptr);
-  mapping_ = std::make_unique<Mapping>(header_, file_, options_.l2_cache_bytes,
-                                       std::move(options_.report));
+  if (writable) {
+    absl::Status fit = CheckWritable(header_, file_->size());
+    if (!fit.ok()) co_return fit;
+  }
+  mapping_ = std::make_unique<Mapping>(
+      header_, file_, options_.l2_cache_bytes, writable,
+      [this](absl::string_view line) {
+        if (options_.report) options_.report(line);
+      });
   cluster_cache_ = std::make_unique<ClusterCache>(
       file_, mapping_.get(), header_.geometry, header_.compression);
-  idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] {
-    mapping_->l2_cache().Clear();
-    cluster_cache_->Clear();
-  });
+  idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] { OnIdle(); });
   const IoStatus loaded = co_await mapping_->Load();
   if (!loaded.ok()) co_return loaded.ToStatus("reading the L1 table");
+  if (writable) {
+    absl::Status opened = co_await OpenForWriting();
+    if (!opened.ok()) co_return opened;
+  }
   node().SetSize(header_.size_bytes);
   node().RefreshLimits();
   co_return absl::OkStatus();
 }
+
+Task<absl::Status> Qcow2::OpenForWriting() {
+  writer_ = std::make_unique<Writer>(
+      header_, this, mapping_.get(), [this](absl::string_view line) {
+        if (options_.report) options_.report(line);
+      });
+  mapping_->SetOnBrokenEntry(
+      [this] { Spawn(MarkCorrupt(node().in_flight().Hold())); });
+  const IoStatus opened = co_await writer_->Open();
+  co_return opened.ToStatus("reading the refcount table");
+}
+
+Task<void> Qcow2::MarkCorrupt(InFlight::Holder) {
+  (co_await writer_->MarkCorrupt("an entry of its tables breaks the format"))
+      .Ignore();
+}
+
+// An image that nobody uses has nothing in memory.
+void Qcow2::OnIdle() {
+  if (writer_ != nullptr && writer_->changed()) {
+    Spawn(CommitWhenIdle(node().in_flight().Hold()));
+    return;
+  }
+  mapping_->l2_cache().Clear();
+  cluster_cache_->Clear();
+}
+
+Task<void> Qcow2::CommitWhenIdle(InFlight::Holder) {
+  (co_await writer_->Commit()).Ignore();  // the guest's flush will tell
+  idle_->Touch();
+}
+
+// --- Read --------------------------------------------------------------------
 
 Task<IoStatus> Qcow2::Read(Request& request, int64_t offset, IoView data) {
   idle_->Touch();
@@ -115,6 +153,52 @@ Task<IoStatus> Qcow2::ReadExtent(Request& request, Extent extent, IoView data) {
       co_return IoStatus();
   }
 }
+
+// --- Write -------------------------------------------------------------------
+
+Task<IoStatus> Qcow2::Write(Request& request, int64_t offset, IoView data) {
+  idle_->Touch();
+  return writer_->Write(request, GuestOffset(offset), data);
+}
+
+Task<IoStatus> Qcow2::Zero(Request& request, int64_t offset, int64_t bytes,
+                           RequestFlags flags) {
+  idle_->Touch();
+  return writer_->Zero(request, GuestOffset(offset), bytes, flags);
+}
+
+Task<IoStatus> Qcow2::Discard(Request& request, int64_t offset, int64_t bytes) {
+  idle_->Touch();
+  return writer_->Discard(request, GuestOffset(offset), bytes);
+}
+
+Task<IoStatus> Qcow2::Reserve(Request& request, int64_t offset, int64_t bytes) {
+  idle_->Touch();
+  return writer_->Reserve(request, GuestOffset(offset), bytes);
+}
+
+Task<IoStatus> Qcow2::Truncate(Request& request, int64_t size_bytes,
+                               Preallocation preallocation) {
+  idle_->Touch();
+  return writer_->Truncate(request, size_bytes, preallocation);
+}
+
+Task<IoResult<Range>> Qcow2::ChangeWindow(const Request& request) {
+  if (writer_ == nullptr) return Driver::ChangeWindow(request);
+  return writer_->ChangeWindow(request);
+}
+
+Task<IoStatus> Qcow2::FlushToOs() {
+  if (writer_ == nullptr) return Driver::FlushToOs();
+  return writer_->FlushToOs();
+}
+
+Task<void> Qcow2::AfterFlush() {
+  if (writer_ == nullptr) return Driver::AfterFlush();
+  return writer_->AfterFlush();
+}
+
+// --- Status, limits, the end -------------------------------------------------
 
 BlockStatus Qcow2::StatusOf(const Extent& extent) const {
   BlockStatus status;
@@ -187,7 +271,9 @@ void Qcow2::RefreshLimits(Limits* limits) {
 
 Task<void> Qcow2::Close() {
   if (idle_ != nullptr) co_await idle_->Stop();
+  if (writer_ != nullptr) co_await writer_->Close();
   idle_.reset();
+  writer_.reset();
   cluster_cache_.reset();
   mapping_.reset();
 }

@@ -7,9 +7,12 @@
 //   add the node, attach "file", and "backing" if there is one
 //   co_await driver->Open()
 //
-// This version reads. Files of the folder, bottom-up: types, format, header
-// and entries say what is on the disk; l2_cache and mapping find where guest
-// data is; compression and cluster_cache undo compression; qcow2 joins them.
+// Files of the folder, bottom-up: types, format, header and entries say what is
+// on the disk; l2_cache and mapping find where guest data is; compression and
+// cluster_cache undo compression. Of an image that is written, refcounts and
+// allocator know what is free, metadata_map what must not be written over,
+// header_file changes the header, writeback keeps the order of writes, and
+// writer (with writer_map and resize) serves the requests. qcow2 joins them.
 
 #ifndef BGFS_DRIVERS_QCOW2_QCOW2_H_
 #define BGFS_DRIVERS_QCOW2_QCOW2_H_
@@ -26,6 +29,7 @@
 #include "drivers/qcow2/header.h"
 #include "drivers/qcow2/idle_timer.h"
 #include "drivers/qcow2/mapping.h"
+#include "drivers/qcow2/writer.h"
 #include "graph/driver.h"
 #include "graph/node.h"
 
@@ -50,7 +54,8 @@ class Qcow2 final : public Driver {
   Qcow2(Header header, Options options);
 
   // With its children attached, before any other request: reads what lookups
-  // need and sets the node's size. Fails for a node that is not read_only.
+  // need and sets the node's size.
+  // A node that is not read_only must pass CheckWritable() (writer.h).
   Task<absl::Status> Open();
 
   const Header& header() const { return header_; }
@@ -59,13 +64,29 @@ class Qcow2 final : public Driver {
 
   absl::string_view format_name() const override { return "qcow2"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
+  Task<IoStatus> Write(Request& request, int64_t offset, IoView data) override;
+  Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,
+                      RequestFlags flags) override;
+  Task<IoStatus> Discard(Request& request, int64_t offset,
+                         int64_t bytes) override;
+  Task<IoStatus> Reserve(Request& request, int64_t offset,
+                         int64_t bytes) override;
+  Task<IoStatus> Truncate(Request& request, int64_t size_bytes,
+                          Preallocation preallocation) override;
+  Task<IoStatus> FlushToOs() override;
+  Task<void> AfterFlush() override;
   Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
                                      int64_t bytes, bool precise) override;
+  Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void RefreshLimits(Limits* limits) override;
   Task<void> Close() override;
 
  private:
+  Task<absl::Status> OpenForWriting();
+  void OnIdle();
+  Task<void> CommitWhenIdle(InFlight::Holder holder);
+  Task<void> MarkCorrupt(InFlight::Holder holder);
   Task<IoStatus> ReadExtent(Request& request, Extent extent, IoView data);
   Task<IoStatus> ReadExtents(Request& request, Extent first, IoView data);
   BlockStatus StatusOf(const Extent& extent) const;
@@ -76,6 +97,7 @@ class Qcow2 final : public Driver {
   Child* file_ = nullptr;
   std::unique_ptr<Mapping> mapping_;
   std::unique_ptr<ClusterCache> cluster_cache_;
+  std::unique_ptr<Writer> writer_;  // null: read-only
   std::unique_ptr<IdleTimer> idle_;
 };
 

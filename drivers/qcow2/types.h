@@ -46,12 +46,23 @@ class Tagged {
 using GuestOffset = Tagged<struct GuestOffsetTag>;
 // Bytes from the start of the image file.
 using HostOffset = Tagged<struct HostOffsetTag>;
+// A cluster of the image file, counted from 0.
+using HostCluster = Tagged<struct HostClusterTag>;
 // A cluster of the guest's disk, counted from 0.
 using GuestCluster = Tagged<struct GuestClusterTag>;
 // An entry of the active L1 table.
 using L1Index = Tagged<struct L1IndexTag>;
 // An entry of one L2 table.
 using L2Index = Tagged<struct L2IndexTag>;
+
+// Clusters of the image file that lie one after the other.
+struct HostRun {
+  HostCluster first;
+  int64_t clusters = 0;
+
+  bool empty() const { return clusters == 0; }
+  HostCluster end() const { return first + clusters; }
+};
 
 // How the cluster size of an image cuts its address spaces ("Cluster mapping"
 // in the specification). Host and guest clusters have the same size.
@@ -81,6 +92,17 @@ class Geometry {
   }
   constexpr bool IsClusterStart(HostOffset offset) const {
     return (offset.value() & (cluster_size() - 1)) == 0;
+  }
+  constexpr HostCluster ClusterOf(HostOffset offset) const {
+    return HostCluster(offset.value() >> cluster_bits_);
+  }
+  constexpr HostOffset StartOf(HostCluster cluster) const {
+    return HostOffset(cluster.value() << cluster_bits_);
+  }
+  // How many clusters `bytes` (not negative) fill, the last one perhaps partly.
+  constexpr int64_t ClustersFor(int64_t bytes) const {
+    return (bytes >> cluster_bits_) +
+           ((bytes & (cluster_size() - 1)) != 0 ? 1 : 0);
   }
   constexpr L1Index L1IndexOf(GuestCluster cluster) const {
     return L1Index(cluster.value() >> l2_bits());

@@ -230,8 +230,7 @@ Task<void> History::Resize() {
 
 Task<void> History::CompareStatus() {
   for (int64_t at = 0; at < size() && !failed_;) {
-    const auto status =
-        co_await backend_->root().Status(nullptr, at, size() - at, true);
+    const auto status = co_await backend_->Status(at, size() - at);
     Expect("status", {at, size() - at}, status.error());
     if (failed_) co_return;
     EXPECT_GT(status->bytes, 0);

@@ -319,15 +319,6 @@ TEST_F(Qcow2Test, ManyReadersOfManyCompressedClusters) {
   }
 }
 
-TEST_F(Qcow2Test, CannotBeOpenedForWriting) {
-  image_.Write(folder_ / "image");
-  TestGraph graph;
-  const auto node = graph.Open("read_only: false qcow2 { file { filename: \"" +
-                               (folder_ / "image") + "\" } }");
-  EXPECT_THAT(node.status().message(),
-              HasSubstr("can only be read in this version"));
-}
-
 TEST_F(Qcow2Test, LimitsAndSpace) {
   image_.Put(3 * kCluster, Pattern(kCluster, 1));
   Open();

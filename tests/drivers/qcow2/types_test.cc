@@ -14,7 +14,7 @@ concept Subtractable = requires(A a, B b) { a - b; };
 template <typename A, typename B>
 concept Comparable = requires(A a, B b) { a < b; };
 template <typename A>
-concept HasCluster = requires(Geometry g, A a) { g.ClusterOf(a); };
+concept IsGuests = requires(Geometry g, A a) { g.InCluster(a); };
 
 // What must not compile, does not.
 static_assert(!std::convertible_to<GuestOffset, HostOffset>);
@@ -25,11 +25,13 @@ static_assert(!std::constructible_from<GuestCluster, GuestOffset>);
 static_assert(!std::constructible_from<L2Index, L1Index>);
 static_assert(!Subtractable<GuestOffset, HostOffset>);
 static_assert(!Comparable<GuestOffset, HostOffset>);
-static_assert(!HasCluster<HostOffset>);
+static_assert(!IsGuests<HostOffset>);
+static_assert(!Comparable<GuestCluster, HostCluster>);
+static_assert(!std::constructible_from<HostCluster, GuestCluster>);
 // And what must, does.
 static_assert(Subtractable<GuestOffset, GuestOffset>);
 static_assert(Comparable<HostOffset, HostOffset>);
-static_assert(HasCluster<GuestOffset>);
+static_assert(IsGuests<GuestOffset>);
 
 TEST(Geometry, CutsAnOffsetIntoIndices) {
   constexpr Geometry kGeometry(16);  // 8192 entries a table

@@ -1,0 +1,67 @@
+// HeaderFile: the header of an open, writable image, where it lies in the file.
+//
+// A field changes by one write inside the first 512 bytes, which a disk writes
+// whole or not at all. The order of things (what must be durable before, what
+// may be freed after) is the caller's.
+//
+// It also keeps whether the image may be written at all: once damage is met
+// that a write could make worse, the corrupt bit is set ("Header",
+// incompatible_features bit 1) and nothing is written any more. Version 2 has
+// no such bit; there it holds for this open.
+
+#ifndef BGFS_DRIVERS_QCOW2_HEADER_FILE_H_
+#define BGFS_DRIVERS_QCOW2_HEADER_FILE_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "drivers/qcow2/header.h"
+#include "drivers/qcow2/types.h"
+#include "graph/node.h"
+
+namespace bgfs::qcow2 {
+
+// Owned by the driver of the image, used at its home only.
+class HeaderFile {
+ public:
+  using Report = absl::AnyInvocable<void(absl::string_view)>;
+
+  // `file` outlives this. `report` is told, in one line, of damage.
+  HeaderFile(const Header& header, Child* file, Report report);
+
+  // Errors: what writing met.
+  Task<IoStatus> SetDiskSize(int64_t size_bytes);
+  Task<IoStatus> SetDisk(int64_t size_bytes, HostOffset l1_table,
+                         int64_t l1_entries);
+  Task<IoStatus> SetRefcountTable(HostOffset table, int64_t clusters);
+
+  // Before the first write to the image: clears, durably, the autoclear bits
+  // that this version does not keep right ("Header", autoclear_features).
+  Task<IoStatus> PrepareToWrite();
+
+  // False once the image must not be written any more.
+  bool sound() const { return !corrupt_; }
+  // What the header in the file says is not known any more.
+  void Distrust() { corrupt_ = true; }
+  // `damage` completes "the image is damaged: ...". Gives EIO.
+  Task<IoStatus> MarkCorrupt(std::string damage);
+
+ private:
+  Task<IoStatus> WriteAt(int64_t offset, absl::Span<const uint8_t> bytes);
+
+  const int version_;
+  Child* const file_;
+  Report report_;
+  uint64_t incompatible_;
+  uint64_t autoclear_;
+  HostOffset l1_table_;
+  int64_t l1_entries_;
+  bool corrupt_ = false;
+};
+
+}  // namespace bgfs::qcow2
+
+#endif  // BGFS_DRIVERS_QCOW2_HEADER_FILE_H_
