@@ -160,11 +160,6 @@ class Flattener {
   FlatGraph graph_;
 };
 
-bool Writable(const Node& node) {
-  // Writing qcow2 is not built yet.
-  return node.driver_case() != Node::kQcow2 && !node.read_only();
-}
-
 }  // namespace
 
 int FlatGraph::Child(int node, Role role) const {
@@ -248,7 +243,7 @@ std::vector<int> FirstBelow(const FlatGraph& graph,
 std::vector<Writer> Writers(const FlatGraph& graph,
                             const proto::Config& config) {
   const std::vector<int> blocked = FirstBelow(
-      graph, [&](int node) { return !Writable(graph.nodes[node].node); });
+      graph, [&](int node) { return graph.nodes[node].node.read_only(); });
   std::vector<Writer> writers;
   for (int i = 0; i < config.exports_size(); ++i) {
     if (!config.exports(i).writable()) continue;

@@ -414,8 +414,10 @@ class Validator {
 
   void CheckWriters() {
     const std::vector<int> rests_on = NodesBelowImages();
-    const std::vector<int> held =
-        FirstBelow(graph_, [&](int node) { return rests_on[node] != kNone; });
+    // An image's own file is its to write.
+    const std::vector<int> held = FirstBelow(graph_, [&](int node) {
+      return rests_on[node] != kNone || graph_.nodes[node].node.has_qcow2();
+    });
     for (const Writer& writer : writers_) {
       if (writer.blocked_at != kNone) {
         ReportBlocked(writer);
@@ -446,15 +448,12 @@ class Validator {
   }
 
   void ReportBlocked(const Writer& writer) {
-    const bool qcow2 = graph_.nodes[writer.blocked_at].node.has_qcow2();
     const std::string who =
         writer.export_index != kNone
             ? absl::StrCat(DescribeExport(writer.export_index), " is writable")
             : absl::StrCat(graph_.Describe(writer.node), " is for writing");
     Report(WriterPosition(writer), who, ", but ",
-           graph_.Describe(writer.blocked_at), " is ",
-           qcow2 ? "a qcow2 image: qcow2 is read-only in this version"
-                 : "read_only");
+           graph_.Describe(writer.blocked_at), " is read_only");
   }
 
   // For each node that an image with a backing file or a format holds fixed,
@@ -480,11 +479,12 @@ class Validator {
     return above;
   }
 
-  // `held` is where each walk down first meets a node that something rests on.
+  // `held` is where each walk down first meets a node that something rests on,
+  // or an image.
   void CheckNothingRestsOn(const Writer& writer, const std::vector<int>& held,
                            const std::vector<int>& rests_on) {
     const int node = held[writer.top];
-    if (node == kNone) return;
+    if (node == kNone || rests_on[node] == kNone) return;
     Report(WriterPosition(writer), DescribeExport(writer.export_index),
            " writes to ", graph_.Describe(node),
            ", which must not change: ", graph_.Describe(rests_on[node]),

@@ -2,8 +2,10 @@
 // that `bgfs serve` would be given, and goes the same way.
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -17,7 +19,10 @@
 #include "config/diagnostic.h"
 #include "config/validate.h"
 #include "drivers/probe.h"
+#include "drivers/qcow2/header.h"
+#include "drivers/qcow2/writer.h"
 #include "fuse/mountinfo.h"
+#include "fuse/unique_fd.h"
 
 namespace bgfs::cli {
 namespace {
@@ -116,6 +121,21 @@ absl::StatusOr<std::string> FormatOf(const MountOptions& options) {
       ": it has no known magic; if it is a raw image, say --format=raw"));
 }
 
+// Whether a qcow2 image that can be read can be written as well. What cannot
+// even be read is for the opening to tell.
+absl::Status CheckWritable(const std::string& image) {
+  const fuse::UniqueFd fd(
+      open(image.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info = {};
+  if (!fd.valid() || fstat(fd.get(), &info) != 0) return absl::OkStatus();
+  std::vector<uint8_t> start(size_t{1} << qcow2::kMaxClusterBits);
+  const ssize_t length = pread(fd.get(), start.data(), start.size(), 0);
+  start.resize(static_cast<size_t>(std::max<ssize_t>(0, length)));
+  const auto header = qcow2::ParseHeader(start, info.st_size);
+  if (!header.ok()) return absl::OkStatus();
+  return qcow2::CheckWritable(*header, info.st_size);
+}
+
 // "top.qcow2" → "top.raw".
 std::string FileName(const std::string& image) {
   return std::filesystem::path(image).filename().replace_extension(".raw");
@@ -151,15 +171,13 @@ ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
   const bool qcow2 = *format == "qcow2";
   std::string notice;
   if (qcow2 && !options.read_only) {
-    if (options.resizable) {
-      return FailUsage("mount",
-                       "--resizable needs a raw image: qcow2 is "
-                       "read-only in this version");
+    const absl::Status fit = CheckWritable(options.image);
+    if (!fit.ok() && options.resizable) return Fail(fit);
+    if (!fit.ok()) {
+      notice = absl::StrCat(config::Quote(options.image),
+                            " is mounted read-only: ", fit.message());
+      options.read_only = true;
     }
-    notice = absl::StrCat(config::Quote(options.image),
-                          " is mounted read-only: qcow2 is read-only in this "
-                          "version");
-    options.read_only = true;
   }
   // Not by stat(2), which a daemon may have to answer that hangs.
   const absl::StatusOr<fuse::Place> place = fuse::Locate(options.mount_point);

@@ -77,8 +77,8 @@ Task<IoResult<HostRun>> Allocator::FindKnown(int64_t clusters) {
     const HostRun free =
         refcounts_->FindFree(hint.first, std::min(clusters, hint.clusters));
     if (!free.empty() && free.first < hint.end()) {
-      const HostRun run = {
-          free.first, std::min(free.clusters, hint.end() - free.first)};
+      const HostRun run = {free.first,
+                           std::min(free.clusters, hint.end() - free.first)};
       Remember({run.end(), hint.end() - run.end()});
       co_return run;
     }

@@ -177,9 +177,8 @@ IoResult<std::vector<L2Cache::Copy>> L2Cache::CopyDirty() const {
     for (int64_t i = 0; i < slice_entries_; ++i) to[i] = FromBig64(from[i]);
     copies.push_back(std::move(copy));
   }
-  std::sort(copies.begin(), copies.end(), [](const Copy& a, const Copy& b) {
-    return a.slice < b.slice;
-  });
+  std::sort(copies.begin(), copies.end(),
+            [](const Copy& a, const Copy& b) { return a.slice < b.slice; });
   return copies;
 }
 

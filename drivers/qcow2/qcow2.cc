@@ -55,11 +55,11 @@ Task<absl::Status> Qcow2::Open() {
     absl::Status fit = CheckWritable(header_, file_->size());
     if (!fit.ok()) co_return fit;
   }
-  mapping_ = std::make_unique<Mapping>(
-      header_, file_, options_.l2_cache_bytes, writable,
-      [this](absl::string_view line) {
-        if (options_.report) options_.report(line);
-      });
+  mapping_ =
+      std::make_unique<Mapping>(header_, file_, options_.l2_cache_bytes,
+                                writable, [this](absl::string_view line) {
+                                  if (options_.report) options_.report(line);
+                                });
   cluster_cache_ = std::make_unique<ClusterCache>(
       file_, mapping_.get(), header_.geometry, header_.compression);
   idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] { OnIdle(); });
@@ -75,10 +75,11 @@ Task<absl::Status> Qcow2::Open() {
 }
 
 Task<absl::Status> Qcow2::OpenForWriting() {
-  writer_ = std::make_unique<Writer>(
-      header_, this, mapping_.get(), [this](absl::string_view line) {
-        if (options_.report) options_.report(line);
-      });
+  writer_ = std::make_unique<Writer>(header_, this, mapping_.get(),
+                                     [this](absl::string_view line) {
+                                       if (options_.report)
+                                         options_.report(line);
+                                     });
   mapping_->SetOnBrokenEntry(
       [this] { Spawn(MarkCorrupt(node().in_flight().Hold())); });
   const IoStatus opened = co_await writer_->Open();

@@ -170,7 +170,8 @@ Task<IoStatus> Refcounts::Require(int64_t block) {
   BGFS_CO_TRY(co_await CheckEntry(block));
   Block read;
   read.index = block;
-  read.at = HostOffset(static_cast<int64_t>(table_[static_cast<size_t>(block)]));
+  read.at =
+      HostOffset(static_cast<int64_t>(table_[static_cast<size_t>(block)]));
   read.bytes = AlignedBuffer::Allocate(geometry_.cluster_size());
   if (!read.bytes) co_return IoError(ENOMEM);
   BGFS_CO_TRY(
@@ -208,8 +209,7 @@ Task<IoResult<HostCluster>> Refcounts::AddBlock(HostCluster at) {
   if (IoStatus wrote = co_await WriteBlock(*block); !wrote.ok()) {
     co_return wrote;
   }
-  table_[static_cast<size_t>(index)] =
-      static_cast<uint64_t>(block->at.value());
+  table_[static_cast<size_t>(index)] = static_cast<uint64_t>(block->at.value());
   new_entries_.insert(index);
   metadata_->Add(MetadataKind::kRefcountBlock, block->at, 1);
   Keep(*std::move(block));
@@ -269,8 +269,8 @@ Task<IoResult<HostCluster>> Refcounts::MoveTable(HostCluster at) {
     co_return wrote;
   }
   if (table_at_ != header_table_at_) {
-    const int64_t clusters = geometry_.ClustersFor(
-        static_cast<int64_t>(table_.size() * 8));
+    const int64_t clusters =
+        geometry_.ClustersFor(static_cast<int64_t>(table_.size() * 8));
     superseded_.push_back({geometry_.ClusterOf(table_at_), clusters});
   }
   table_ = std::move(table);

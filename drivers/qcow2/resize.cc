@@ -96,8 +96,8 @@ Task<IoStatus> Writer::HideBacking(Request& request, int64_t size_bytes) {
   const int64_t end =
       AlignUp(std::min(backing()->size(), size_bytes), cluster_size);
   const int64_t whole = std::min(AlignUp(disk_size_, cluster_size), end);
-  BGFS_CO_TRY(co_await ZeroPart(request, GuestOffset(disk_size_),
-                                whole - disk_size_));
+  BGFS_CO_TRY(
+      co_await ZeroPart(request, GuestOffset(disk_size_), whole - disk_size_));
   BGFS_CO_TRY(
       co_await ZeroClusters(request, GuestOffset(whole), end - whole, 0));
   co_return co_await writeback_.CommitAndFlush();

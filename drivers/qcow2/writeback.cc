@@ -53,9 +53,8 @@ Task<IoStatus> Writeback::WriteMetadata(MetadataKind kind, HostOffset at,
                                         IoView data) {
   const MetadataKind other = parts_.metadata->Overlap(at, data.size(), kind);
   if (other != MetadataKind::kData) {
-    co_return co_await parts_.header_file->MarkCorrupt(
-        absl::StrCat(NameOf(kind), " at ", at.value(), " lies over ",
-                     NameOf(other)));
+    co_return co_await parts_.header_file->MarkCorrupt(absl::StrCat(
+        NameOf(kind), " at ", at.value(), " lies over ", NameOf(other)));
   }
   co_return co_await parts_.file->Write(nullptr, at.value(), data);
 }

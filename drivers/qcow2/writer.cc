@@ -72,16 +72,15 @@ Writer::Writer(const Header& header, Driver* image, Mapping* mapping,
       metadata_(header.geometry),
       header_file_(header, file_, std::move(report)),
       refcounts_(header, file_, &header_file_, &metadata_),
-      allocator_(header.geometry, file_, &refcounts_, &metadata_,
-                 &header_file_, image->node().options().unmap),
+      allocator_(header.geometry, file_, &refcounts_, &metadata_, &header_file_,
+                 image->node().options().unmap),
       writeback_(header.geometry, {file_, mapping, &refcounts_, &allocator_,
                                    &metadata_, &header_file_}),
       disk_size_(header.size_bytes),
-      copies_(std::max<int64_t>(
-          2, kCopyBytes / header.geometry.cluster_size())) {
+      copies_(
+          std::max<int64_t>(2, kCopyBytes / header.geometry.cluster_size())) {
   metadata_.Add(MetadataKind::kHeader, HostOffset(0), 1);
-  metadata_.Add(MetadataKind::kL1Table, header.l1_table,
-                header.l1_entries * 8);
+  metadata_.Add(MetadataKind::kL1Table, header.l1_table, header.l1_entries * 8);
   metadata_.Add(MetadataKind::kRefcountTable,
                 HostOffset(static_cast<int64_t>(header.refcount_table_offset)),
                 header.refcount_table_clusters * geometry_.cluster_size());
@@ -154,9 +153,8 @@ Task<IoStatus> Writer::WriteInPlace(Request& request, Extent extent,
   const MetadataKind kind =
       metadata_.Overlap(extent.host, data.size(), MetadataKind::kData);
   if (kind != MetadataKind::kData) {
-    return header_file_.MarkCorrupt(absl::StrCat("guest offset ",
-                                                 extent.start.value(),
-                                                 " lies over ", NameOf(kind)));
+    return header_file_.MarkCorrupt(absl::StrCat(
+        "guest offset ", extent.start.value(), " lies over ", NameOf(kind)));
   }
   return file_->Write(&request, extent.host.value(), data);
 }
@@ -167,8 +165,7 @@ bool Writer::ReadsAsZeros(const Extent& extent) const {
     case ClusterKind::kZeroAllocated:
       return true;
     case ClusterKind::kUnallocated:
-      return backing() == nullptr ||
-             backing()->size() <= extent.start.value();
+      return backing() == nullptr || backing()->size() <= extent.start.value();
     default:
       return false;
   }
@@ -243,12 +240,10 @@ Task<IoStatus> Writer::FillClusters(Request& request, Extent extent,
     around.view().Zero();
   } else {
     if (head > 0) {
-      BGFS_CO_TRY(
-          co_await ReadGuest(request, cluster, around.view(0, head)));
+      BGFS_CO_TRY(co_await ReadGuest(request, cluster, around.view(0, head)));
     }
     if (tail > 0) {
-      BGFS_CO_TRY(
-          co_await ReadGuest(request, end, around.view(head, tail)));
+      BGFS_CO_TRY(co_await ReadGuest(request, end, around.view(head, tail)));
     }
   }
   IovecList pieces;
@@ -265,8 +260,7 @@ Task<IoStatus> Writer::WriteZeros(Request& request, Extent extent) {
   zeros.view().Zero();
   while (extent.bytes > 0) {
     const IoResult<int64_t> filled = co_await Fill(
-        request, extent,
-        zeros.view(0, std::min(zeros.size(), extent.bytes)));
+        request, extent, zeros.view(0, std::min(zeros.size(), extent.bytes)));
     if (!filled.ok()) co_return filled.status();
     extent = After(extent, *filled);
   }
@@ -287,8 +281,8 @@ Task<IoStatus> Writer::Zero(Request& request, GuestOffset start, int64_t bytes,
   if (first > start.value()) {
     BGFS_CO_TRY(co_await ZeroPart(request, start, first - start.value()));
   }
-  BGFS_CO_TRY(co_await ZeroClusters(request, GuestOffset(first), last - first,
-                                    flags));
+  BGFS_CO_TRY(
+      co_await ZeroClusters(request, GuestOffset(first), last - first, flags));
   if (end == last) co_return IoStatus();
   co_return co_await ZeroPart(request, GuestOffset(last), end - last);
 }
@@ -301,8 +295,8 @@ Task<IoStatus> Writer::ZeroPart(Request& request, GuestOffset start,
         co_await mapping_->Lookup(request, start + done, bytes - done);
     if (!extent.ok()) co_return extent.status();
     if (extent->in_place()) {
-      BGFS_CO_TRY(co_await file_->Zero(&request, extent->host.value(),
-                                       extent->bytes));
+      BGFS_CO_TRY(
+          co_await file_->Zero(&request, extent->host.value(), extent->bytes));
     } else if (!ReadsAsZeros(*extent)) {
       BGFS_CO_TRY(co_await WriteZeros(request, *extent));
     }
@@ -339,8 +333,7 @@ Task<IoStatus> Writer::ZeroExtent(Request& request, Extent extent,
     co_return co_await MapAll(request, extent.start, extent.bytes, Change{});
   }
   if (extent.in_place()) {
-    co_return co_await file_->Zero(&request, extent.host.value(),
-                                   extent.bytes);
+    co_return co_await file_->Zero(&request, extent.host.value(), extent.bytes);
   }
   co_return co_await WriteZeros(request, extent);
 }
@@ -416,9 +409,9 @@ Task<IoStatus> Writer::ReserveSpace(Request& request, Extent extent) {
     const IoResult<Allocator::Space> space = co_await Allocate(clusters - done);
     if (!space.ok()) co_return space.status();
     const HostRun run = space->run;
-    IoStatus status = co_await file_->Reserve(
-        &request, geometry_.StartOf(run.first).value(),
-        run.clusters * geometry_.cluster_size());
+    IoStatus status =
+        co_await file_->Reserve(&request, geometry_.StartOf(run.first).value(),
+                                run.clusters * geometry_.cluster_size());
     int64_t mapped = 0;
     if (status.ok()) {
       status = co_await Map(request, first + done, run.clusters,

@@ -132,8 +132,7 @@ class Writer {
   Task<IoStatus> HideBacking(Request& request, int64_t size_bytes);
   Task<IoStatus> GrowL1(int64_t entries);
   Task<IoStatus> ShrinkTo(Request& request, int64_t size_bytes);
-  Task<IoStatus> LoadMapped(Request& request, GuestOffset from,
-                            GuestOffset to);
+  Task<IoStatus> LoadMapped(Request& request, GuestOffset from, GuestOffset to);
   Task<IoStatus> Preallocate(Request& request, GuestOffset from, int64_t bytes,
                              Preallocation how);
 

@@ -153,8 +153,8 @@ Task<IoStatus> Writer::WriteNewTable(HostOffset at, L1Entry old) {
   if (!table) co_return IoError(ENOMEM);
   table.view().Zero();
   if (old.allocated()) {
-    BGFS_CO_TRY(co_await file_->Read(nullptr, old.l2_table.value(),
-                                     table.view()));
+    BGFS_CO_TRY(
+        co_await file_->Read(nullptr, old.l2_table.value(), table.view()));
   }
   co_return co_await file_->Write(nullptr, at.value(), table.view());
 }

@@ -249,14 +249,6 @@ INSTANTIATE_TEST_SUITE_P(
              "exports { id: \"e\" node: \"n\" writable: true fuse {} }",
              {"c:3:29: export \"e\" is writable, but node \"f\" is "
               "read_only"}},
-        Case{"nodes { node_name: \"n\" qcow2 { file { filename: \"x\" } } }\n"
-             "exports { id: \"e\" node: \"n\" writable: true fuse {} }",
-             {"c:2:29: export \"e\" is writable, but node \"n\" is a qcow2 "
-              "image: qcow2 is read-only in this version"}},
-        Case{"nodes { node_name: \"n\" read_only: false\n"
-             "  qcow2 { file { filename: \"x\" } } }",
-             {"c:1:24: node \"n\" is for writing, but node \"n\" is a qcow2 "
-              "image: qcow2 is read-only in this version"}},
         Case{"nodes { node_name: \"n\" read_only: false\n"
              "  raw { file_node: \"f\" } }\n"
              "nodes { node_name: \"f\" read_only: true null {} }",
@@ -333,7 +325,7 @@ TEST(ValidateTest, EveryMistakeAtOnce) {
   EXPECT_THAT(
       Mistakes(R"(exports { id: "e" node: "topp" writable: true fuse {} }
 exports { id: "e" node: "top" writable: true }
-nodes { node_name: "top" qcow2 { file { filename: "t" } backing: "base" } }
+nodes { node_name: "top" read_only: true qcow2 { file { filename: "t" } backing: "base" } }
 nodes { node_name: "base" raw { file { filename: "b" } offset: "1Z" } }
 nodes { node_name: "base" null {} detect_zeroes: ON }
 )"),
@@ -342,8 +334,7 @@ nodes { node_name: "base" null {} detect_zeroes: ON }
           "\"top\"?",
           "c:2:1: export \"e\" has no type; give it fuse {}",
           "c:2:11: export id \"e\" is used twice; first on line 1",
-          "c:2:31: export \"e\" is writable, but node \"top\" is a qcow2 "
-          "image: qcow2 is read-only in this version",
+          "c:2:31: export \"e\" is writable, but node \"top\" is read_only",
           "c:4:56: node \"base\": offset \"1Z\" is not a size: write bytes, or "
           "a number with K, M, G, T, P or E, as in \"64K\"",
           "c:5:9: node name \"base\" is used twice; first on line 4",

@@ -106,9 +106,11 @@ TEST(OpenNodeTest, FailureLeavesNothing) {
 TEST(OpenNodeTest, FailureGivesUpRightsOnWhatStays) {
   TempFolder folder;
   const std::string path = folder / "a.qcow2";
+  // One that cannot be written.
   ASSERT_EQ(
-      std::system(
-          absl::StrCat("qemu-img create -q -f qcow2 ", path, " 1M").c_str()),
+      std::system(absl::StrCat("qemu-img create -q -f qcow2 ", path,
+                               " 1M && qemu-img bitmap --add ", path, " b0")
+                      .c_str()),
       0);
   TestGraph graph;
   ASSERT_TRUE(graph

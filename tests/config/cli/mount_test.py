@@ -48,11 +48,31 @@ class ShapesTest(command.CommandTest):
         self.assertEqual(self.read("guest"), b"below")
         self.assert_nothing_left()
 
-    def test_a_chain_read_only_and_it_says_so(self):
+    def test_a_chain_is_written(self):
+        base = self.image("base.img")
+        before = self.read(base)
+        self.qcow2("top.qcow2", "-b", "base.img", "-F", "raw")
+        self.bgfs("mount", "top.qcow2", "mnt")
+        with open(self.path("mnt", "top.raw"), "r+b") as disk:
+            disk.write(b"changed")
+        self.bgfs("umount", "mnt")
+        self.assertEqual(self.read(base), before)
+        subprocess.run(["qemu-img", "check", "-q", "top.qcow2"],
+                       cwd=self.folder, check=True, timeout=60)
+        self.bgfs("mount", "--read-only", "top.qcow2", "mnt")
+        self.assertEqual(self.read("mnt", "top.raw"), b"changed" + before[7:])
+        self.bgfs("umount", "mnt")
+        self.assert_nothing_left()
+
+    def test_what_cannot_be_written_is_read_only_and_it_says_so(self):
         base = self.image("base.img")
         self.qcow2("top.qcow2", "-b", "base.img", "-F", "raw")
-        note = ('bgfs: "top.qcow2" is mounted read-only: qcow2 is read-only in '
-                'this version\n')
+        subprocess.run(["qemu-img", "bitmap", "--add", "top.qcow2", "b0"],
+                       cwd=self.folder, check=True, timeout=60)
+        note = ('bgfs: "top.qcow2" is mounted read-only: the image carries '
+                'persistent bitmaps, which writing in this version would make '
+                'wrong; remove them (qemu-img bitmap --remove), or open it '
+                'read-only\n')
         self.bgfs("mount", "top.qcow2", "mnt", stderr=note)
         self.assertEqual(self.read("mnt", "top.raw"), self.read(base))
         self.assertEqual(stat.S_IMODE(os.stat(self.path(

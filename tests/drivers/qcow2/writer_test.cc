@@ -20,8 +20,8 @@ constexpr int64_t kSize = 100352;
 
 struct Row {
   const char* name;
-  const char* options;     // of qemu-img create
-  int64_t backing = 0;     // bytes; 0: none
+  const char* options;       // of qemu-img create
+  int64_t backing = 0;       // bytes; 0: none
   const char* prepare = "";  // qemu-io and qemu-img commands, IMG the image
   bool direct = false;
 };
