@@ -12,9 +12,9 @@ namespace {
 
 // Of one request's extents, so many are read at the same time.
 constexpr int64_t kExtentsAtOnce = 16;
-// A status covers at most so many compressed clusters: they are found one by
+// A status covers at most so many extents: compressed clusters are found one by
 // one, and others wait for the loop.
-constexpr int kCompressedPerStatus = 4096;
+constexpr int kExtentsPerStatus = 4096;
 
 absl::Span<const uint8_t> BytesOf(const AlignedBuffer& buffer) {
   return {reinterpret_cast<const uint8_t*>(buffer.data()),
@@ -245,13 +245,17 @@ Task<IoResult<BlockStatus>> Qcow2::Status(Request& request, int64_t offset,
       co_await mapping_->Lookup(request, GuestOffset(offset), bytes);
   if (!extent.ok()) co_return extent.status();
   BlockStatus status = StatusOf(*extent);
-  for (int i = 1; i < kCompressedPerStatus && status.bytes < bytes; ++i) {
-    if (!extent.ok() || extent->kind != ClusterKind::kCompressed) break;
+  for (int i = 1; i < kExtentsPerStatus && status.bytes < bytes; ++i) {
     extent = co_await mapping_->Lookup(
         request, GuestOffset(offset + status.bytes), bytes - status.bytes);
-    if (extent.ok() && extent->kind == ClusterKind::kCompressed) {
-      status.bytes += extent->bytes;
+    if (!extent.ok()) break;
+    const BlockStatus next = StatusOf(*extent);
+    if (next.flags != status.flags ||
+        (next.file != nullptr &&
+         next.file_offset != status.file_offset + status.bytes)) {
+      break;
     }
+    status.bytes += next.bytes;
   }
   if (precise && (status.flags & BlockStatus::kRaw) != 0) {
     co_return co_await Refine(request, status);
