@@ -142,8 +142,6 @@ inline constexpr uint64_t kEntryZero = 1;
 inline constexpr uint64_t kEntryOffsetMask = 0x00fffffffffffe00;
 inline constexpr uint64_t kL1Reserved = 0x7f000000000001ff;
 inline constexpr uint64_t kL2StandardReserved = 0x3f000000000001fe;
-// Of refcount table entries.
-inline constexpr uint64_t kRefcountTableReserved = 0x1ff;
 // QEMU's limit; ours too.
 inline constexpr int64_t kMaxRefcountTableBytes = int64_t{8} << 20;
 inline constexpr int64_t kCompressedSectorBytes = 512;

@@ -49,8 +49,9 @@ absl::Status CheckVersionAndClusterSize(absl::Span<const uint8_t> start) {
 // Fills a Header from the first cluster, one concern a function.
 class Parser {
  public:
-  Parser(absl::Span<const uint8_t> start, int64_t file_bytes)
-      : start_(start), file_bytes_(file_bytes) {}
+  Parser(absl::Span<const uint8_t> start, int64_t file_bytes,
+         bool for_check = false)
+      : start_(start), file_bytes_(file_bytes), for_check_(for_check) {}
 
   absl::StatusOr<Header> Parse();
 
@@ -63,17 +64,18 @@ class Parser {
   absl::Status CheckFeatures() const;
   absl::Status CheckCompression();
   absl::Status CheckL1();
+  absl::Status CheckL1InFile() const;
   std::string NameOfIncompatibleBit(int bit) const;
   bool HasExtension(uint32_t type) const;
   int64_t cluster_size() const { return header_.geometry.cluster_size(); }
 
   const absl::Span<const uint8_t> start_;
   const int64_t file_bytes_;
+  const bool for_check_;
   Header header_;
   int64_t header_bytes_ = kVersion2HeaderBytes;
   uint64_t backing_offset_ = 0;
   uint32_t backing_bytes_ = 0;
-  uint32_t crypt_method_ = 0;
   uint8_t compression_type_ = 0;
   absl::Span<const uint8_t> feature_names_;
 };
@@ -98,7 +100,7 @@ absl::StatusOr<Header> Parser::Parse() {
 absl::Status Parser::ParseFixedFields() {
   backing_offset_ = LoadBig64(&start_[8]);
   backing_bytes_ = LoadBig32(&start_[16]);
-  crypt_method_ = LoadBig32(&start_[32]);
+  header_.crypt_method = LoadBig32(&start_[32]);
   header_.l1_entries = LoadBig32(&start_[36]);
   header_.refcount_table_offset = LoadBig64(&start_[48]);
   header_.refcount_table_clusters = LoadBig32(&start_[56]);
@@ -251,18 +253,18 @@ absl::Status Parser::CheckFeatures() const {
       refused.push_back(NameOfIncompatibleBit(bit));
     }
   }
-  if ((bits & kIncompatibleDataFile) != 0) {
+  if (header_.data_file() && !for_check_) {
     refused.push_back("an external data file");
   }
-  if ((bits & kIncompatibleExtendedL2) != 0) {
+  if (header_.extended_l2() && !for_check_) {
     refused.push_back("extended L2 entries");
   }
-  if (crypt_method_ == kCryptAes) {
-    refused.push_back("AES encryption");
-  } else if (crypt_method_ == kCryptLuks) {
-    refused.push_back("LUKS encryption");
-  } else if (crypt_method_ != kCryptNone) {
-    refused.push_back(absl::StrCat("encryption method ", crypt_method_));
+  if (header_.crypt_method == kCryptAes) {
+    if (!for_check_) refused.push_back("AES encryption");
+  } else if (header_.crypt_method == kCryptLuks) {
+    if (!for_check_) refused.push_back("LUKS encryption");
+  } else if (header_.crypt_method != kCryptNone) {
+    refused.push_back(absl::StrCat("encryption method ", header_.crypt_method));
   }
   if (refused.empty()) return absl::OkStatus();
   return absl::UnimplementedError(
@@ -289,6 +291,12 @@ absl::Status Parser::CheckCompression() {
 
 absl::Status Parser::CheckL1() {
   header_.l1_entries_needed = header_.geometry.L1EntriesFor(header_.size_bytes);
+  if (header_.extended_l2()) {
+    // A table has half as many entries, so an image needs twice the tables.
+    const int64_t bytes = header_.geometry.bytes_per_l2_table() / 2;
+    header_.l1_entries_needed =
+        header_.size_bytes / bytes + (header_.size_bytes % bytes != 0 ? 1 : 0);
+  }
   const int64_t needed = header_.l1_entries_needed;
   constexpr int64_t kMaxEntries = kMaxL1Bytes / int64_t{sizeof(uint64_t)};
   if (needed > kMaxEntries) {
@@ -308,6 +316,11 @@ absl::Status Parser::CheckL1() {
     return Malformed("the L1 table at ", header_.l1_table.value(),
                      " is not aligned to a cluster");
   }
+  return for_check_ ? absl::OkStatus() : CheckL1InFile();
+}
+
+absl::Status Parser::CheckL1InFile() const {
+  const int64_t needed = header_.l1_entries_needed;
   const int64_t l1_bytes = needed * int64_t{sizeof(uint64_t)};
   if (needed > 0 && (header_.l1_table.value() > file_bytes_ ||
                      l1_bytes > file_bytes_ - header_.l1_table.value())) {
@@ -335,6 +348,10 @@ absl::StatusOr<int64_t> FirstClusterBytes(absl::Span<const uint8_t> start) {
 absl::StatusOr<Header> ParseHeader(absl::Span<const uint8_t> start,
                                    int64_t file_bytes) {
   return Parser(start, file_bytes).Parse();
+}
+
+absl::StatusOr<Header> ParseHeaderForCheck(absl::Span<const uint8_t> start) {
+  return Parser(start, /*file_bytes=*/0, /*for_check=*/true).Parse();
 }
 
 }  // namespace bgfs::qcow2

@@ -42,6 +42,7 @@ struct Header {
   Geometry geometry{16};
   int64_t size_bytes = 0;  // of the guest's disk
   CompressionType compression = CompressionType::kDeflate;
+  uint32_t crypt_method = kCryptNone;
 
   // Empty if the image has no backing file. As it stands in the image:
   // relative names are relative to the image's folder, and it may be any of
@@ -80,6 +81,12 @@ struct Header {
   bool corrupt() const {
     return (incompatible_features & kIncompatibleCorrupt) != 0;
   }
+  bool data_file() const {
+    return (incompatible_features & kIncompatibleDataFile) != 0;
+  }
+  bool extended_l2() const {
+    return (incompatible_features & kIncompatibleExtendedL2) != 0;
+  }
   // Whether bit 0 of an L2 entry marks a zero cluster.
   bool zero_flag() const { return version >= 3; }
 };
@@ -99,6 +106,11 @@ absl::StatusOr<int64_t> FirstClusterBytes(absl::Span<const uint8_t> start);
 // are one phrase, without the name of the file.
 absl::StatusOr<Header> ParseHeader(absl::Span<const uint8_t> start,
                                    int64_t file_bytes);
+
+// The same for a check, which looks at tables and not at guest data: it takes
+// every feature that there is (encryption, an external data file, extended L2
+// entries), and tables that lie outside the file.
+absl::StatusOr<Header> ParseHeaderForCheck(absl::Span<const uint8_t> start);
 
 }  // namespace bgfs::qcow2
 

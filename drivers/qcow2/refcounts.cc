@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "drivers/qcow2/format.h"
+#include "drivers/qcow2/refcount_entries.h"
 #include "graph/async/check.h"
 
 namespace bgfs::qcow2 {
@@ -16,6 +17,10 @@ constexpr int64_t kMinBlocks = 4;
 // Of a block so much is written around what changed: a page, so that the
 // kernel need not read it first.
 constexpr int64_t kWriteUnit = 4096;
+
+uint8_t* BytesOf(const AlignedBuffer& buffer) {
+  return reinterpret_cast<uint8_t*>(buffer.data());
+}
 
 }  // namespace
 
@@ -51,36 +56,6 @@ Task<IoStatus> Refcounts::Load() {
 
 // --- Counts in a block -------------------------------------------------------
 
-uint64_t Refcounts::GetIn(const char* bytes, int64_t index, int order) {
-  const auto* raw = reinterpret_cast<const uint8_t*>(bytes);
-  if (order < 3) {
-    const int64_t bit = index << order;
-    return (raw[bit >> 3] >> (bit & 7)) & ((1u << (1 << order)) - 1);
-  }
-  const int64_t width = int64_t{1} << (order - 3);
-  uint64_t count = 0;
-  for (int64_t i = 0; i < width; ++i) {
-    count = count << 8 | raw[index * width + i];
-  }
-  return count;
-}
-
-void Refcounts::SetIn(char* bytes, int64_t index, int order, uint64_t count) {
-  auto* raw = reinterpret_cast<uint8_t*>(bytes);
-  if (order < 3) {
-    const int64_t bit = index << order;
-    const unsigned mask = ((1u << (1 << order)) - 1) << (bit & 7);
-    uint8_t& byte = raw[bit >> 3];
-    byte = static_cast<uint8_t>(
-        (byte & ~mask) | ((static_cast<unsigned>(count) << (bit & 7)) & mask));
-    return;
-  }
-  const int64_t width = int64_t{1} << (order - 3);
-  for (int64_t i = width - 1; i >= 0; --i, count >>= 8) {
-    raw[index * width + i] = static_cast<uint8_t>(count);
-  }
-}
-
 const Refcounts::Block& Refcounts::Cached(int64_t index) const {
   const auto found = index_.find(index);
   BGFS_CHECK(found != index_.end());
@@ -88,7 +63,8 @@ const Refcounts::Block& Refcounts::Cached(int64_t index) const {
 }
 
 uint64_t Refcounts::Get(HostCluster cluster) const {
-  return GetIn(Cached(BlockOf(cluster)).bytes.data(), IndexIn(cluster), order_);
+  return LoadRefcount(BytesOf(Cached(BlockOf(cluster)).bytes), order_,
+                      IndexIn(cluster));
 }
 
 void Refcounts::Set(HostCluster cluster, uint64_t count) {
@@ -96,7 +72,7 @@ void Refcounts::Set(HostCluster cluster, uint64_t count) {
   BGFS_CHECK(found != index_.end());
   Block& block = *found->second;
   const int64_t index = IndexIn(cluster);
-  SetIn(block.bytes.data(), index, order_, count);
+  StoreRefcount(BytesOf(block.bytes), order_, index, count);
   const int64_t at = (index << order_) >> 3;
   const int64_t unit = std::min(kWriteUnit, geometry_.cluster_size());
   if (!block.dirty()) {
@@ -110,13 +86,14 @@ void Refcounts::Set(HostCluster cluster, uint64_t count) {
 }
 
 HostRun Refcounts::FindFree(HostCluster from, int64_t most) const {
-  const char* const bytes = Cached(BlockOf(from)).bytes.data();
+  const uint8_t* const bytes = BytesOf(Cached(BlockOf(from)).bytes);
   const int64_t entries = int64_t{1} << entries_bits_;
   int64_t i = IndexIn(from);
-  while (i < entries && GetIn(bytes, i, order_) != 0) ++i;
+  while (i < entries && LoadRefcount(bytes, order_, i) != 0) ++i;
   HostRun run;
   run.first = StartOfBlock(BlockOf(from)) + i;
-  while (i < entries && run.clusters < most && GetIn(bytes, i, order_) == 0) {
+  while (i < entries && run.clusters < most &&
+         LoadRefcount(bytes, order_, i) == 0) {
     ++i;
     ++run.clusters;
   }
@@ -205,7 +182,7 @@ Task<IoResult<HostCluster>> Refcounts::AddBlock(HostCluster at) {
   }
   IoResult<Block> block = NewBlock(index, at);
   if (!block.ok()) co_return block.status();
-  SetIn(block->bytes.data(), IndexIn(at), order_, 1);
+  StoreRefcount(BytesOf(block->bytes), order_, IndexIn(at), 1);
   if (IoStatus wrote = co_await WriteBlock(*block); !wrote.ok()) {
     co_return wrote;
   }
@@ -253,7 +230,7 @@ Task<IoResult<HostCluster>> Refcounts::MoveTable(HostCluster at) {
   }
   for (HostCluster c = at; c < end; c += 1) {
     Block& block = blocks[static_cast<size_t>(BlockOf(c) - BlockOf(at))];
-    SetIn(block.bytes.data(), IndexIn(c), order_, 1);
+    StoreRefcount(BytesOf(block.bytes), order_, IndexIn(c), 1);
   }
   std::vector<uint64_t> table = table_;
   table.resize(static_cast<size_t>(table_bytes / 8));

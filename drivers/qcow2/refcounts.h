@@ -120,8 +120,6 @@ class Refcounts {
   using Blocks = std::list<Block>;
 
   const Block& Cached(int64_t index) const;
-  static uint64_t GetIn(const char* bytes, int64_t index, int order);
-  static void SetIn(char* bytes, int64_t index, int order, uint64_t count);
   int64_t IndexIn(HostCluster cluster) const {
     return cluster.value() & ((int64_t{1} << entries_bits_) - 1);
   }
