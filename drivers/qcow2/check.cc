@@ -1,5 +1,6 @@
 #include "drivers/qcow2/check.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include "drivers/qcow2/check_copied.h"
 #include "drivers/qcow2/check_refcounts.h"
 #include "drivers/qcow2/check_walk.h"
+#include "drivers/qcow2/repair.h"
 
 namespace bgfs::qcow2 {
 
@@ -24,6 +26,15 @@ int64_t CheckReport::corruptions() const {
   for (const int64_t of_kind : counts) sum += of_kind;
   return sum - leaks() - count(FindingKind::kMarkedDirty) -
          count(FindingKind::kMarkedCorrupt);
+}
+
+void CheckReport::Forget(FindingKind kind) {
+  counts[static_cast<size_t>(kind)] = 0;
+  findings.erase(std::remove_if(findings.begin(), findings.end(),
+                                [kind](const Finding& finding) {
+                                  return finding.kind == kind;
+                                }),
+                 findings.end());
 }
 
 namespace {
@@ -56,11 +67,41 @@ Task<absl::Status> Examine(CheckContext& context) {
 
 Task<absl::StatusOr<CheckReport>> CheckImage(Child& file, Repair repair,
                                              CheckProgress progress) {
-  auto context = co_await CheckContext::Open(file, std::move(progress));
-  if (!context.ok()) co_return context.status();
-  if (auto s = co_await Examine(**context); !s.ok()) co_return s;
-  (void)repair;
-  co_return std::move((*context)->report);
+  if (repair != Repair::kNone) {
+    // What the page cache alone holds is nothing to decide on.
+    const IoStatus flushed = co_await file.Flush();
+    if (!flushed.ok()) co_return flushed.ToStatus("flushing the image");
+  }
+  auto opened = co_await CheckContext::Open(file, &progress);
+  if (!opened.ok()) co_return opened.status();
+  std::unique_ptr<CheckContext> context = *std::move(opened);
+  if (auto s = co_await Examine(*context); !s.ok()) co_return s;
+  const Header& header = context->header();
+  const bool marked = header.dirty() || header.corrupt();
+  if (repair == Repair::kNone || (context->report.clean() && !marked)) {
+    co_return std::move(context->report);
+  }
+  const int64_t leaks = context->report.leaks();
+  const int64_t corruptions = context->report.corruptions();
+  if (!context->report.clean()) {
+    if (auto s = co_await RepairImage(*context, repair); !s.ok()) co_return s;
+    context.reset();  // its memory, before it is taken again
+    opened = co_await CheckContext::Open(file, &progress);
+    if (!opened.ok()) co_return opened.status();
+    context = *std::move(opened);
+    if (auto s = co_await Examine(*context); !s.ok()) co_return s;
+  }
+  CheckReport& report = context->report;
+  report.leaks_fixed = std::max<int64_t>(0, leaks - report.leaks());
+  report.corruptions_fixed =
+      std::max<int64_t>(0, corruptions - report.corruptions());
+  if (report.corruptions() == 0) {
+    const IoStatus cleared = co_await ClearMarks(*context);
+    if (!cleared.ok()) co_return cleared.ToStatus("writing the header");
+    report.Forget(FindingKind::kMarkedDirty);
+    report.Forget(FindingKind::kMarkedCorrupt);
+  }
+  co_return std::move(report);
 }
 
 }  // namespace bgfs::qcow2

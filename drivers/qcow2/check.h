@@ -33,7 +33,8 @@ namespace bgfs::qcow2 {
 enum class Repair : uint8_t {
   kNone,
   kLeaks,  // lowers counts that are too high
-  kAll,    // makes counts and flags right, then clears the dirty mark
+  kAll,    // makes counts and flags right
+  // Either clears the dirty and the corrupt mark when no corruption is left.
 };
 
 enum class FindingKind : uint8_t {
@@ -89,6 +90,7 @@ struct CheckReport {
   // All but leaks and marks: a mark alone is no damage.
   int64_t corruptions() const;
   bool clean() const { return leaks() == 0 && corruptions() == 0; }
+  void Forget(FindingKind kind);
 };
 
 // How far a check has come, of `total`. Called often.

@@ -47,11 +47,11 @@ Task<absl::StatusOr<Header>> ReadHeaderForCheck(Child& file) {
 }  // namespace
 
 Task<absl::StatusOr<std::unique_ptr<CheckContext>>> CheckContext::Open(
-    Child& file, CheckProgress progress) {
+    Child& file, CheckProgress* progress) {
   absl::StatusOr<Header> header = co_await ReadHeaderForCheck(file);
   if (!header.ok()) co_return header.status();
   std::unique_ptr<CheckContext> context(
-      new CheckContext(file, *std::move(header), std::move(progress)));
+      new CheckContext(file, *std::move(header), progress));
   if (auto s = context->CheckLayout(); !s.ok()) co_return s;
   if (auto s = context->FindCryptHeader(); !s.ok()) co_return s;
   if (auto s = context->CheckBitmapsExtension(); !s.ok()) co_return s;

@@ -47,8 +47,9 @@ class CheckContext {
   static constexpr int kActive = 0;  // reached from the active L1 table
 
   // Reads the header and refuses what has no tables that could be checked.
+  // Both outlive the context.
   static Task<absl::StatusOr<std::unique_ptr<CheckContext>>> Open(
-      Child& file, CheckProgress progress);
+      Child& file, CheckProgress* progress);
 
   Child& file() const { return file_; }
   const Header& header() const { return header_; }
@@ -88,7 +89,8 @@ class CheckContext {
   // An L2 table was read. Each is read twice, in a repair more often.
   void StepDone() {
     ++steps_done_;
-    if (progress_) progress_(steps_done_, std::max(steps_done_, 2 * tables));
+    if (*progress_)
+      (*progress_)(steps_done_, std::max(steps_done_, 2 * tables));
   }
 
   absl::Status OutOfMemory() const;
@@ -106,10 +108,8 @@ class CheckContext {
   int64_t tables = 0;  // L2 tables that were found
 
  private:
-  CheckContext(Child& file, Header header, CheckProgress progress)
-      : file_(file),
-        header_(std::move(header)),
-        progress_(std::move(progress)) {}
+  CheckContext(Child& file, Header header, CheckProgress* progress)
+      : file_(file), header_(std::move(header)), progress_(progress) {}
 
   absl::Status CheckLayout();
   absl::Status FindCryptHeader();
@@ -117,7 +117,7 @@ class CheckContext {
 
   Child& file_;
   const Header header_;
-  CheckProgress progress_;
+  CheckProgress* const progress_;
   int64_t steps_done_ = 0;
   int64_t bytes_read_ = 0;
 };

@@ -94,8 +94,11 @@ Task<IoStatus> VisitCopied(CheckContext& context, CopiedPass pass) {
     bool changed = false;
     for (size_t i = 0; i < words.size(); ++i) {
       if ((words[i] & kEntryOffsetMask) == 0) continue;
-      const int64_t number = index + static_cast<int64_t>(i);
-      changed |= flags.Visit(words[i], l1 + number * kWordBytes, "L1");
+      const HostOffset at = l1 + (index + static_cast<int64_t>(i)) * kWordBytes;
+      // Where something else lies on the table, it is not written to.
+      const bool shared = context.references.Get(context.ClusterOf(at)) > 1;
+      if (shared && pass != CopiedPass::kReport) continue;
+      changed |= flags.Visit(words[i], at, "L1");
     }
     return changed;
   };

@@ -63,6 +63,10 @@ int64_t CountRun(const CheckContext& context, int64_t first) {
   return run;
 }
 
+bool OnlyAnL2Table(const CheckContext& context, int64_t cluster) {
+  return context.references.Get(cluster) == context.l2_tables.Get(cluster);
+}
+
 }  // namespace
 
 Task<IoStatus> ForEachL2Table(CheckContext& context, bool active_only,
@@ -85,7 +89,7 @@ Task<IoStatus> ForEachL2Table(CheckContext& context, bool active_only,
       const absl::Span<uint64_t> words(&buffer[i * table_words],
                                        static_cast<size_t>(table_words));
       const HostOffset table = context.StartOf(first + i);
-      if (visit(table, words)) {
+      if (visit(table, words) && OnlyAnL2Table(context, first + i)) {
         BGFS_CO_TRY(co_await context.WriteWords(table, words));
       }
     }

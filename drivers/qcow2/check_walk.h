@@ -71,7 +71,7 @@ class ReferenceWalk {
 // Reads the L2 tables of the context in the order in which they lie in the
 // file, only those of the active L1 table if `active_only`. Each is shown to
 // `visit`, which may change it and returns whether it did; then it is written
-// back.
+// back, unless something else lies there, too.
 using VisitL2Table =
     absl::FunctionRef<bool(HostOffset table, absl::Span<uint64_t> words)>;
 Task<IoStatus> ForEachL2Table(CheckContext& context, bool active_only,
