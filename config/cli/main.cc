@@ -26,6 +26,7 @@ constexpr Verb kVerbs[] = {
     {"serve", "show every export of a configuration", RunServe},
     {"umount", "end a mount; returns when everything is durable", RunUmount},
     {"status", "what is shown, and where", RunStatus},
+    {"check", "say whether a qcow2 image is damaged, and repair it", RunCheck},
     {"check-config", "say what is wrong with a configuration", RunCheckConfig},
 };
 

@@ -1,8 +1,9 @@
 // What the verbs share: the table's entry, and how arguments are read, so that
 // all of them answer --help and wrong usage alike.
 //
-// Exit statuses: 0 fine, 1 failed, 2 wrong usage. Every error is one line on
-// stderr: `bgfs: what failed, on which file or node, what to do`.
+// Exit statuses: 0 fine, 1 failed, 2 wrong usage; a verb that has more says so
+// in its help. Every error is one line on stderr: `bgfs: what failed, on which
+// file or node, what to do`.
 
 #ifndef BGFS_CONFIG_CLI_VERB_H_
 #define BGFS_CONFIG_CLI_VERB_H_
@@ -17,7 +18,14 @@
 
 namespace bgfs::cli {
 
-enum ExitStatus : int { kFine = 0, kFailed = 1, kWrongUsage = 2 };
+enum ExitStatus : int {
+  kFine = 0,
+  kFailed = 1,
+  kWrongUsage = 2,
+  // Of `bgfs check` only.
+  kLeaks = 3,
+  kCorrupt = 4,
+};
 
 using Arguments = std::vector<std::string>;
 
@@ -26,6 +34,7 @@ ExitStatus RunMount(const Arguments& arguments);
 ExitStatus RunServe(const Arguments& arguments);
 ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);
+ExitStatus RunCheck(const Arguments& arguments);
 ExitStatus RunCheckConfig(const Arguments& arguments);
 
 // Reads `arguments` into what `app` (named "bgfs VERB") was set up with. A
