@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "drivers/qcow2/check.h"
 #include "drivers/qcow2/slots.h"
 #include "graph/async/buffer.h"
 #include "graph/async/check.h"
@@ -52,8 +54,8 @@ Task<absl::Status> Qcow2::Open() {
   file_ = node().child("file");
   BGFS_CHECK(file_ != nullptr);
   if (writable) {
-    absl::Status fit = CheckWritable(header_, file_->size());
-    if (!fit.ok()) co_return fit;
+    absl::Status ready = co_await PrepareToWrite();
+    if (!ready.ok()) co_return ready;
   }
   mapping_ =
       std::make_unique<Mapping>(header_, file_, options_.l2_cache_bytes,
@@ -72,6 +74,40 @@ Task<absl::Status> Qcow2::Open() {
   node().SetSize(header_.size_bytes);
   node().RefreshLimits();
   co_return absl::OkStatus();
+}
+
+Task<absl::Status> Qcow2::PrepareToWrite() {
+  absl::Status fit = CheckWritable(header_, file_->size());
+  if (fit.ok() && header_.dirty()) fit = co_await RepairDirty();
+  co_return fit;
+}
+
+// "Header", incompatible_features bit 0: the refcounts may be wrong, and are
+// made anew before anything relies on them.
+Task<absl::Status> Qcow2::RepairDirty() {
+  const absl::StatusOr<CheckReport> report =
+      co_await CheckImage(*file_, Repair::kAll);
+  if (!report.ok()) {
+    co_return absl::Status(
+        report.status().code(),
+        absl::StrCat("the image was not closed cleanly, and repairing it "
+                     "failed: ",
+                     report.status().message()));
+  }
+  if (report->corruptions() > 0) {
+    co_return absl::FailedPreconditionError(
+        "the image was not closed cleanly, and cannot be repaired; open it "
+        "read-only, and see bgfs check");
+  }
+  if (options_.report) {
+    options_.report(absl::StrCat("the image was not closed cleanly: repaired ",
+                                 report->corruptions_fixed,
+                                 " wrong references and ", report->leaks_fixed,
+                                 " leaked clusters"));
+  }
+  absl::StatusOr<Header> header = co_await ReadHeader(*file_);
+  if (header.ok()) header_ = *std::move(header);
+  co_return header.status();
 }
 
 Task<absl::Status> Qcow2::OpenForWriting() {

@@ -83,6 +83,8 @@ class Qcow2 final : public Driver {
   Task<void> Close() override;
 
  private:
+  Task<absl::Status> PrepareToWrite();
+  Task<absl::Status> RepairDirty();
   Task<absl::Status> OpenForWriting();
   void OnIdle();
   Task<void> CommitWhenIdle(InFlight::Holder holder);
@@ -92,7 +94,7 @@ class Qcow2 final : public Driver {
   BlockStatus StatusOf(const Extent& extent) const;
   Task<IoResult<BlockStatus>> Refine(Request& request, BlockStatus status);
 
-  const Header header_;
+  Header header_;
   Options options_;
   Child* file_ = nullptr;
   std::unique_ptr<Mapping> mapping_;

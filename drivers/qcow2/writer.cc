@@ -34,11 +34,6 @@ absl::Status CheckWritable(const Header& header, int64_t file_bytes) {
         "the image is marked as corrupt; repair it with bgfs check "
         "--repair=all, or open it read-only");
   }
-  if (header.dirty()) {
-    return absl::FailedPreconditionError(
-        "the image was not closed cleanly; repair it with bgfs check "
-        "--repair=all, or open it read-only");
-  }
   if (header.bitmaps) {
     return absl::FailedPreconditionError(
         "the image carries persistent bitmaps, which writing in this version "
