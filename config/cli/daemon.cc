@@ -18,9 +18,9 @@
 namespace bgfs::cli {
 namespace {
 
-// How long Status waits for an export's size: a home never blocks, but the
-// machine may be busy.
-constexpr auto kSizeLimit = std::chrono::milliseconds(200);
+// How long Status waits for the sizes of all exports together: a home hardly
+// ever blocks, but the machine may be busy.
+constexpr auto kSizesLimit = std::chrono::milliseconds(200);
 
 // How often it is asked whether somebody still waits for the end.
 constexpr auto kGivenUpEvery = std::chrono::milliseconds(200);
@@ -218,22 +218,26 @@ control::StatusReply Daemon::Status() {
   const std::lock_guard<std::mutex> lock(mutex_);
   // Ending begins with this mutex, and only then posts to the homes: what is
   // asked here runs before an export can be gone.
-  if (phase_ == Phase::kServing) {
-    for (int i = 0; i < status_.exports_size(); ++i) {
-      const config::LiveExport& item = live_->exports()[i];
-      auto pending = config::Pending<int64_t>::Start(live_->home(item.part),
-                                                     SizeOf(item.block_export));
-      const std::optional<int64_t> size =
-          pending.WaitUntil(std::chrono::steady_clock::now() + kSizeLimit);
-      if (size.value_or(-1) >= 0) {
-        status_.mutable_exports(i)->set_size_bytes(
-            static_cast<uint64_t>(*size));
-      }
-    }
-  }
+  if (phase_ == Phase::kServing) LearnSizes();
   control::StatusReply reply = status_;
   DropNumbersOfGone(&reply);
   return reply;
+}
+
+void Daemon::LearnSizes() {
+  std::vector<config::Pending<int64_t>> sizes;
+  sizes.reserve(live_->exports().size());
+  for (const config::LiveExport& item : live_->exports()) {
+    sizes.push_back(config::Pending<int64_t>::Start(live_->home(item.part),
+                                                    SizeOf(item.block_export)));
+  }
+  const auto deadline = std::chrono::steady_clock::now() + kSizesLimit;
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const std::optional<int64_t> size = sizes[i].WaitUntil(deadline);
+    if (size.value_or(-1) < 0) continue;
+    status_.mutable_exports(static_cast<int>(i))
+        ->set_size_bytes(static_cast<uint64_t>(*size));
+  }
 }
 
 void Daemon::DropNumbersOfGone(control::StatusReply* reply) const {

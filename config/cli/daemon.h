@@ -86,6 +86,8 @@ class Daemon final : public config::ControlHandler {
   void OnDisconnect(int export_index);
   bool AllDisconnected() const;
   void ServeUntilEnd();
+  // Asks every home at once; the size of one that does not answer stays.
+  void LearnSizes();
   // Takes back the device numbers of mounts that are gone: the kernel gives
   // them to others.
   void DropNumbersOfGone(control::StatusReply* reply) const;

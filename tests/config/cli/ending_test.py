@@ -295,6 +295,17 @@ class UmountTest(EndingTest):
 @command.needs_mounts
 class ForceTest(EndingTest):
 
+    def host(self):
+        """A file system of its own, host/, that can be frozen."""
+        disk = self.path("host.img")
+        os.mkdir(self.path("host"))
+        with open(disk, "wb") as file:
+            file.truncate(64 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", disk], timeout=60, check=True)
+        subprocess.run(["mount", "-o", "loop", disk, self.path("host")],
+                       timeout=60, check=True)
+        return self.path("host")
+
     def use(self, path):
         """An open file with a dirty mapping; gives both."""
         disk = open(path, "r+b", buffering=0)
@@ -353,15 +364,48 @@ class ForceTest(EndingTest):
         self.assert_nothing_left()
         self.assertIn(b"everything is durable", self.read("log"))
 
+    def test_status_answers_while_many_disks_hang(self):
+        frozen = self.host()
+        count = 24
+        for i in range(count):
+            with open(self.path("host", f"{i}.img"), "wb") as image:
+                image.truncate(MIB)
+        self.config("".join(
+            f'nodes {{ node_name: "n{i}" raw {{ file {{ filename: '
+            f'"host/{i}.img" }} }} }} exports {{ id: "{i}" node: "n{i}" '
+            f'writable: true fuse {{}} }}' for i in range(count)))
+        self.bgfs("serve", "graph.textproto", "mnt")
+        writers = []
+        subprocess.run(["fsfreeze", "--freeze", frozen], timeout=60, check=True)
+        try:
+            writers = [subprocess.Popen(
+                ["dd", "if=/dev/zero", f"of={self.mnt}/{i}", "bs=4k",
+                 "count=1", "conv=notrunc", "status=none"])
+                for i in range(count)]
+            command.wait_until("all loops to hang", lambda:
+                               self.hanging() >= count)
+            status, = self.status()
+            self.assertEqual(len(status["exports"]), count)
+        finally:
+            subprocess.run(["fsfreeze", "--unfreeze", frozen], timeout=60,
+                           check=True)
+            for writer in writers:
+                writer.wait(timeout=60)
+        self.bgfs("umount", "mnt")
+        subprocess.run(["umount", frozen], timeout=60, check=True)
+        self.assert_nothing_left()
+
+    def hanging(self):
+        """How many threads of the daemon do not come back from the kernel."""
+        pid, = self.daemons()
+        states = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat") as stat:
+                states.append(stat.read().rsplit(")", 1)[1].split()[0])
+        return states.count("D")
+
     def test_a_hanging_disk_is_reported_and_the_others_are_closed_well(self):
-        disk = self.path("host.img")
-        frozen = self.path("host")
-        os.mkdir(frozen)
-        with open(disk, "wb") as file:
-            file.truncate(64 * MIB)
-        subprocess.run(["mkfs.ext4", "-q", disk], timeout=60, check=True)
-        subprocess.run(["mount", "-o", "loop", disk, frozen], timeout=60,
-                       check=True)
+        frozen = self.host()
         self.image("host/a.img")
         self.image("b.img")
         self.config(SERVED.replace("a.img", "host/a.img"))
