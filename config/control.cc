@@ -1,6 +1,7 @@
 #include "config/control.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <sys/socket.h>
@@ -26,6 +27,8 @@ namespace bgfs::config {
 namespace {
 
 constexpr auto kStatusLimit = std::chrono::seconds(3);
+// What a server and a few of its clients need, generously.
+constexpr int kDescriptors = 16;
 constexpr char kSystemFolder[] = "/run/bgfs";
 
 // The libraries' own logs would break our one line for each error.
@@ -130,6 +133,22 @@ std::unique_ptr<control::Control::Stub> Connect(const std::string& socket) {
 
 }  // namespace
 
+absl::Status CheckDescriptors() {
+  int opened[kDescriptors];
+  int count = 0;
+  while (count < kDescriptors) {
+    opened[count] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (opened[count] < 0) break;
+    ++count;
+  }
+  const int error = errno;
+  for (int i = 0; i < count; ++i) close(opened[i]);
+  if (count == kDescriptors) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("cannot open the files that the control service needs: ",
+                   std::strerror(error), "; allow more with: ulimit -n"));
+}
+
 class ControlServer::Service final : public control::Control::Service {
  public:
   explicit Service(ControlHandler* handler) : handler_(handler) {}
@@ -169,6 +188,7 @@ class ControlServer::Service final : public control::Control::Service {
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     ControlHandler* handler) {
   SilenceLibraries();
+  if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
   const std::string folder = OwnFolder();
   if (absl::Status s = MakePrivateFolder(folder); !s.ok()) return s;
   std::unique_ptr<ControlServer> control(new ControlServer);

@@ -37,6 +37,10 @@ class ControlHandler {
       absl::FunctionRef<bool()> given_up) = 0;
 };
 
+// The libraries below abort where they cannot open a descriptor, so whoever
+// uses the service asks first. ResourceExhausted: too few can be had.
+absl::Status CheckDescriptors();
+
 class ControlServer {
  public:
   // Makes the folder and the socket, and serves. Changes the process's umask

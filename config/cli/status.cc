@@ -49,6 +49,7 @@ ExitStatus RunStatus(const Arguments& arguments) {
   app.add_flag("--json", json, "One JSON object a line, one for each daemon");
   if (auto ended = Parse(&app, arguments)) return *ended;
 
+  if (absl::Status s = config::CheckDescriptors(); !s.ok()) return Fail(s);
   std::vector<config::RunningDaemon> daemons;
   if (path.empty()) {
     config::VisitDaemons([&daemons](const config::RunningDaemon& daemon) {

@@ -159,6 +159,7 @@ ExitStatus RunUmount(const Arguments& arguments) {
   app.add_flag("--all", all,
                "PATH may be one of several mount points of a configuration");
   if (auto ended = Parse(&app, arguments)) return *ended;
+  if (absl::Status s = config::CheckDescriptors(); !s.ok()) return Fail(s);
   return Umount(path, force, all);
 }
 

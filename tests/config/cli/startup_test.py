@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import subprocess
 
 from command import BGFS, CommandTest, main, needs_mounts
@@ -31,6 +32,24 @@ class Startup(CommandTest):
                              "disk.img", "mnt")
         self.assertEqual(done.returncode, 1)
         self.assertEqual(self.read("pid"), b"1234567\n")
+
+    @needs_mounts
+    def test_too_few_descriptors(self):
+        """One line, whichever of them is the first that is missing."""
+        self.image()
+        for limit in range(6, 24):
+            for verb in (["mount", "--format=raw", "disk.img", "mnt"],
+                         ["umount", "mnt"], ["status"]):
+                done = subprocess.run(
+                    [BGFS, *verb], env=self.environment, cwd=self.folder,
+                    timeout=60, capture_output=True, text=True, check=False,
+                    preexec_fn=lambda: resource.setrlimit(
+                        resource.RLIMIT_NOFILE, (limit, limit)))
+                if done.returncode != 0:
+                    self.assertEqual(done.returncode, 1)
+                    self.assertRegex(done.stderr, r"\Abgfs: .*\n\Z")
+                    self.assertNotIn("died", done.stderr)
+        self.assert_nothing_left()
 
     @needs_mounts
     def test_the_callers_descriptors_are_not_kept(self):
