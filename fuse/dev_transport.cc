@@ -19,6 +19,9 @@ constexpr int kBatch = 32;
 
 constexpr int64_t kIdleNs = 1'000'000'000;
 
+// When to ask for memory again that was not to be had.
+constexpr int64_t kMemoryRetryNs = 50'000'000;
+
 template <typename T>
 std::string NotifyMessage(fuse_notify_code code, const T& body,
                           absl::string_view tail) {
@@ -45,12 +48,13 @@ struct DevTransport::PollAwaiter {
 };
 
 struct DevTransport::TimerAwaiter {
-  DevTransport* transport;
+  Loop* loop;
+  Completion* timer;
+  int64_t wait_ns;
   bool await_ready() noexcept { return false; }
   void await_suspend(std::coroutine_handle<> waiter) {
-    Loop* loop = transport->loop_;
-    transport->trim_timer_.waiter = waiter;
-    loop->StartTimer(loop->NowNs() + kIdleNs, &transport->trim_timer_);
+    timer->waiter = waiter;
+    loop->StartTimer(loop->NowNs() + wait_ns, timer);
   }
   void await_resume() noexcept {}
 };
@@ -66,6 +70,7 @@ Task<void> DevTransport::Stop() {
   stopping_ = true;
   if (polling_) loop_->CancelPoll(&poll_);
   if (trimming_) loop_->CancelTimer(&trim_timer_);
+  if (short_of_memory_) loop_->CancelTimer(&memory_timer_);
   slot_waiters_.WakeAll();
   while (slots_.in_use() > 0) co_await idle_waiters_.Wait();
   co_await tasks_.WaitIdle();
@@ -87,13 +92,24 @@ Task<void> DevTransport::Serve() {
         co_await PollAwaiter{this};
         break;
       case Read::kNoSlot:
-        co_await slot_waiters_.Wait();
+        co_await WaitForSlot();
         break;
       case Read::kEnded:
         handler_->OnEnd();
         co_return;
     }
   }
+}
+
+Task<void> DevTransport::WaitForSlot() {
+  if (slots_.in_use() > 0) {
+    co_await slot_waiters_.Wait();
+    co_return;
+  }
+  // Memory is short already for the first: no reply will wake us.
+  short_of_memory_ = true;
+  co_await TimerAwaiter{loop_, &memory_timer_, kMemoryRetryNs};
+  short_of_memory_ = false;
 }
 
 DevTransport::Read DevTransport::ReadOne() {
@@ -172,7 +188,7 @@ Task<void> DevTransport::TrimWhenIdle() {
   uint64_t seen = 0;
   while (!stopping_ && seen != requests_) {
     seen = requests_;
-    co_await TimerAwaiter{this};
+    co_await TimerAwaiter{loop_, &trim_timer_, kIdleNs};
   }
   slots_.Trim();
   trimming_ = false;

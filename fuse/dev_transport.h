@@ -22,8 +22,10 @@ namespace bgfs::fuse {
 class DevTransport final : public Transport {
  public:
   // `device` is non-blocking. `loop` outlives it.
-  DevTransport(Loop* loop, Device device)
-      : loop_(loop), device_(std::move(device)), slots_(this) {}
+  // `map`: where the memory for requests comes from.
+  DevTransport(Loop* loop, Device device,
+               SlotPool::Map map = SlotPool::MapMemory)
+      : loop_(loop), device_(std::move(device)), slots_(this, map) {}
   // Stop() has returned, or Start() was never called.
   ~DevTransport() override;
 
@@ -45,6 +47,7 @@ class DevTransport final : public Transport {
   void Drop(Exchange* exchange) override;
 
   Task<void> Serve();
+  Task<void> WaitForSlot();
   Read ReadOne();
   void Accept(Slot* slot, size_t bytes);
   void Return(Slot* slot);
@@ -64,6 +67,8 @@ class DevTransport final : public Transport {
   bool trimming_ = false;
   uint64_t requests_ = 0;
   Completion trim_timer_;
+  bool short_of_memory_ = false;
+  Completion memory_timer_;
 };
 
 }  // namespace bgfs::fuse

@@ -16,10 +16,14 @@ SlotPool::~SlotPool() {
   }
 }
 
+void* SlotPool::MapMemory(size_t bytes) {
+  return mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
 bool SlotPool::Grow() {
   if ((chunks_.size() + 1) * kSlotsPerChunk > kMaxSlots) return false;
-  void* memory = mmap(nullptr, kSlotsPerChunk * kStride, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory = map_(kSlotsPerChunk * kStride);
   if (memory == MAP_FAILED) return false;
   // A huge page would make a small request pay for 2 MiB.
   madvise(memory, kSlotsPerChunk * kStride, MADV_NOHUGEPAGE);

@@ -44,7 +44,12 @@ class SlotPool {
     }
   };
 
-  explicit SlotPool(Transport* owner) : owner_(owner) {}
+  // Gives zeroed memory, page aligned; MAP_FAILED if there is none.
+  using Map = void* (*)(size_t bytes);
+  static void* MapMemory(size_t bytes);
+
+  explicit SlotPool(Transport* owner, Map map = MapMemory)
+      : owner_(owner), map_(map) {}
   SlotPool(const SlotPool&) = delete;
   SlotPool& operator=(const SlotPool&) = delete;
   // All slots are back.
@@ -72,6 +77,7 @@ class SlotPool {
   void GiveBack(Slot* slot);
 
   Transport* const owner_;
+  const Map map_;
   std::vector<Chunk> chunks_;
   Slot* free_ = nullptr;
   size_t in_use_ = 0;
