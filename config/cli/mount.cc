@@ -164,6 +164,8 @@ proto::Config MakeConfig(const MountOptions& options, bool qcow2) {
 }
 
 ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
+  NoticeSlowStart(daemon, absl::StrCat(config::Quote(options.image), " and ",
+                                       config::Quote(options.mount_point)));
   // Also where the image itself lies below a mount that died.
   if (absl::Status s = DetachDead(options.mount_point); !s.ok()) return Fail(s);
   absl::StatusOr<std::string> format = FormatOf(options);

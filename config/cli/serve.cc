@@ -76,6 +76,7 @@ ExitStatus RunServe(const Arguments& arguments) {
   AddDaemonOptions(&app, &daemon);
   if (auto ended = Parse(&app, arguments)) return *ended;
 
+  NoticeSlowStart(daemon, absl::StrCat("what ", config::Quote(file), " names"));
   DaemonJob job;
   job.source = config::LoadFile(file);
   const std::vector<config::Diagnostic> mistakes = config::Validate(job.source);

@@ -65,7 +65,34 @@ bool LooksLikePidFile(int fd) {
           absl::SimpleAtoi(text, &pid));
 }
 
+// Prepared for the handler, which may not allocate.
+std::string& SlowStartLine() {
+  static auto* line = new std::string;
+  return *line;
+}
+
+void OnSlowStart(int /*signal*/) {
+  const int error = errno;
+  const std::string& line = SlowStartLine();
+  const ssize_t written = write(STDERR_FILENO, line.data(), line.size());
+  static_cast<void>(written);
+  errno = error;
+}
+
 }  // namespace
+
+void NoticeSlowStart(const DaemonOptions& options, absl::string_view what) {
+  SlowStartLine() = absl::StrCat(
+      "bgfs: still waiting after ", options.start_notice_s, " s for ", what,
+      ": what it lies on does not answer (a disk that hangs, a frozen file "
+      "system, a daemon that is stopped); it goes on by itself once that "
+      "does, or interrupt it\n");
+  struct sigaction action = {};
+  action.sa_handler = OnSlowStart;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGALRM, &action, nullptr);
+  alarm(static_cast<unsigned>(options.start_notice_s));
+}
 
 void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
   app->add_flag("--foreground", options->foreground,
@@ -77,6 +104,9 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
                   "Write the daemon's process id here")
       ->type_name("FILE");
   app->add_option("--close-limit", options->close_limit_s)
+      ->check(CLI::Range(1, 3600))
+      ->group("");
+  app->add_option("--start-notice", options->start_notice_s)
       ->check(CLI::Range(1, 3600))
       ->group("");
   app->add_option("--mask-init-flags", options->mask_init_flags)->group("");
@@ -172,6 +202,7 @@ absl::Status Startup::Fork() {
 }
 
 void Startup::Ready() {
+  alarm(0);  // In the foreground it is ours.
   if (pid_fd_ >= 0) {
     const std::string pid = absl::StrCat(getpid(), "\n");
     pid_written_ = true;

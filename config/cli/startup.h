@@ -29,11 +29,17 @@ struct DaemonOptions {
   // Hidden: how long ending may take once force was asked; what an older
   // kernel would not offer (fuse::KernelMask).
   int close_limit_s = 10;
+  int start_notice_s = 10;  // when to say that starting takes long
   uint64_t mask_init_flags = 0;
   uint32_t mask_minor = ~0u;
 };
 
 void AddDaemonOptions(CLI::App* app, DaemonOptions* options);
+
+// Says, once, on stderr that starting takes long, and goes on waiting: an image
+// or a mount point may lie where nobody answers, and then whoever waits should
+// know for what. From now until the process ends, or Startup is ready. Once.
+void NoticeSlowStart(const DaemonOptions& options, absl::string_view what);
 
 class Startup {
  public:

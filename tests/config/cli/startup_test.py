@@ -3,6 +3,7 @@
 import fcntl
 import os
 import resource
+import signal
 import subprocess
 
 from command import BGFS, CommandTest, main, needs_mounts
@@ -49,6 +50,38 @@ class Startup(CommandTest):
                     self.assertEqual(done.returncode, 1)
                     self.assertRegex(done.stderr, r"\Abgfs: .*\n\Z")
                     self.assertNotIn("died", done.stderr)
+        self.assert_nothing_left()
+
+    @needs_mounts
+    def test_a_start_that_takes_long_says_what_it_waits_for(self):
+        self.image()
+        os.mkdir(self.path("above"))
+        os.rename(self.path("disk.img"), self.path("below.img"))
+        self.bgfs("mount", "--format=raw", "below.img", "mnt")
+        below = self.daemon()
+        config = self.config("""
+            nodes { node_name: "n" raw { file { filename: "mnt/below.raw" } } }
+            exports { id: "e" node: "n" fuse {} }""")
+        for verb, names in (
+            (["mount", "--format=raw", "mnt/below.raw", "above"],
+             '"mnt/below.raw" and "above"'),
+            (["serve", config, "above"], f'what "{config}" names'),
+        ):
+            with self.subTest(verb=verb[0]):
+                signal.pidfd_send_signal(below, signal.SIGSTOP)
+                start = subprocess.Popen(
+                    [BGFS, *verb, "--start-notice=1"], env=self.environment,
+                    cwd=self.folder, stderr=subprocess.PIPE, text=True)
+                try:
+                    line = start.stderr.readline()
+                finally:
+                    signal.pidfd_send_signal(below, signal.SIGCONT)
+                self.assertRegex(line, r"\Abgfs: still waiting after 1 s for "
+                                 rf"{names}: .*interrupt it\n\Z")
+                self.assertEqual(start.communicate(timeout=60)[1], "")
+                self.assertEqual(start.returncode, 0)
+                self.bgfs("umount", "above")
+        self.bgfs("umount", "mnt")
         self.assert_nothing_left()
 
     @needs_mounts
