@@ -2,10 +2,12 @@
 
 import os
 import pathlib
+import shutil
 import struct
 import subprocess
 
-from harness import MIB, Test, bgfs, digest, main, mount_points, run, wait_until
+from harness import (BGFS, MIB, Test, bgfs, digest, main, mount_points, run,
+                     wait_until)
 
 
 class BadInput(Test):
@@ -19,6 +21,14 @@ class BadInput(Test):
         self.assertTrue(lines[0].startswith("bgfs: "), lines[0])
         self.assertEqual(mount_points(self.folder), [])
         return lines[0]
+
+    def refused_untouched(self, image, *arguments):
+        """Refused, and the image is as it was, and free for everybody."""
+        before = image.read_bytes()
+        line = self.refused(*arguments)
+        self.assertEqual(image.read_bytes(), before)
+        run("qemu-io", "-f", "raw", "-c", "read 0 512", image)
+        return line
 
     def mount_folder(self):
         folder = self.path("mnt")
@@ -34,13 +44,54 @@ class BadInput(Test):
     def test_mount_point(self):
         image = self.raw_image("disk.img", MIB)
         missing = self.path("missing")
-        self.assertIn(str(missing),
-                      self.refused("mount", "--format=raw", image, missing))
+        self.assertIn(str(missing), self.refused_untouched(
+            image, "mount", "--format=raw", image, missing))
         full = self.path("full")
         full.mkdir()
         (full / "something").touch()
-        self.assertIn("not empty",
-                      self.refused("mount", "--format=raw", image, full))
+        self.assertIn("not empty", self.refused_untouched(
+            image, "mount", "--format=raw", image, full))
+        self.assertEqual(os.listdir(full), ["something"])
+
+    def test_mount_point_in_use(self):
+        image = self.raw_image("disk.img", MIB)
+        other = self.raw_image("other.img", MIB)
+        with self.mounted(other, "--format=raw") as file:
+            done = bgfs("mount", "--format=raw", image, file.parent,
+                        check=False, timeout=30)
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr,
+                             r"\Abgfs: mount point .* is in use: .*\n\Z")
+            self.assertEqual(os.listdir(file.parent), [file.name])
+            run("qemu-io", "-f", "raw", "-c", "write 0 512", image)
+
+    def test_image_that_an_ordinary_user_may_not_read(self):
+        nobody = 65534
+        image = self.raw_image("secret.img", MIB)
+        image.chmod(0o600)
+        folder = self.mount_folder()
+        # Whoever runs the tests may have put the program where only root goes.
+        program = self.path("bgfs")
+        shutil.copy(BGFS, program)
+        runtime = self.path("runtime")
+        runtime.mkdir(mode=0o700)
+        self.folder.chmod(0o755)
+        for path in (folder, runtime):
+            os.chown(path, nobody, nobody)
+        for options in ([], ["--read-only"], ["--format=raw"],
+                        ["--format=qcow2", "--read-only"]):
+            with self.subTest(options=options):
+                done = run("setpriv", f"--reuid={nobody}", f"--regid={nobody}",
+                           "--clear-groups", program, "mount", *options, image,
+                           folder, check=False, timeout=30,
+                           env=dict(os.environ, XDG_RUNTIME_DIR=str(runtime)))
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(
+                    done.stderr,
+                    r"\Abgfs: .*secret\.img.*Permission denied.*\n\Z")
+                self.assertEqual(mount_points(self.folder), [])
+                self.assertEqual(image.read_bytes(), bytes(MIB))
+        run("qemu-io", "-f", "raw", "-c", "write 0 512", image)
 
     def test_missing_unreadable_and_folder_images(self):
         folder = self.mount_folder()
@@ -96,7 +147,8 @@ class BadInput(Test):
         with open(image, "r+b") as file:
             file.seek(40)
             file.write(struct.pack(">Q", 1 << 50))
-        self.refused("mount", "--read-only", image, self.mount_folder())
+        self.refused_untouched(image, "mount", "--read-only", image,
+                               self.mount_folder())
 
     def test_loop_in_a_chain(self):
         a, b = self.qcow2("a.qcow2"), self.qcow2("b.qcow2")
@@ -110,7 +162,8 @@ class BadInput(Test):
         with open(image, "r+b") as file:
             file.seek(24)
             file.write(struct.pack(">Q", 1 << 50))
-        self.refused("mount", "--read-only", image, self.mount_folder())
+        self.refused_untouched(image, "mount", "--read-only", image,
+                               self.mount_folder())
 
     def test_backing_file_elsewhere(self):
         other = self.path("other")
@@ -140,7 +193,9 @@ class BadInput(Test):
             locks = pathlib.Path(f"/proc/{holder.pid}/fdinfo")
             wait_until(lambda: any("OFDLCK" in fd.read_text()
                                    for fd in locks.iterdir()), "QEMU's lock")
+            before = image.read_bytes()
             line = self.refused("mount", "--format=raw", image, folder)
+            self.assertEqual(image.read_bytes(), before)
             self.assertIn("qemu-io", line)
             self.assertIn(str(holder.pid), line)
             with self.mounted(image, "--format=raw", "--force-share",
