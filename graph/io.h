@@ -15,6 +15,17 @@
 
 namespace bgfs {
 
+// Where the whole blocks of an unaligned range [offset, end) are: [middle,
+// tail), which may be empty. Before and behind it lies less than a block each;
+// a range inside one block is all before it.
+struct BlockCut {
+  int64_t middle;
+  int64_t tail;
+  int64_t end;
+
+  static BlockCut Of(int64_t offset, int64_t bytes, int64_t alignment);
+};
+
 class NodeIo {
  public:
   // What the fallback for zero requests and bounces take at most, bytes.
@@ -47,8 +58,15 @@ class NodeIo {
  private:
   static IoStatus ClaimForEngine(const Child& edge, Request& request);
 
-  static Task<IoStatus> ReadPadded(Node& node, Request& request, int64_t offset,
-                                   IoView data);
+  // What an unaligned read and an unaligned write have in common.
+  struct Ways;
+  static const Ways kReading;
+  static const Ways kWriting;
+  static Task<IoStatus> Padded(const Ways& ways, Node& node, Request& request,
+                               int64_t offset, IoView data);
+  // The largest piece of one transfer.
+  static int64_t PieceLimit(const Limits& limits);
+
   static Task<IoStatus> ReadPieces(Node& node, Request& request, int64_t offset,
                                    IoView data);
   static Task<IoStatus> ReadSplit(Node& node, Request& request, int64_t offset,
@@ -59,8 +77,6 @@ class NodeIo {
   static Task<IoStatus> WriteGrowing(Node& node, Request& request, IoView data);
   static Task<IoStatus> WriteRange(Node& node, Request& request, int64_t offset,
                                    IoView data);
-  static Task<IoStatus> WritePadded(Node& node, Request& request,
-                                    int64_t offset, IoView data);
   static Task<IoStatus> WritePieces(Node& node, Request& request,
                                     int64_t offset, IoView data);
   static Task<IoStatus> WriteSplit(Node& node, Request& request, int64_t offset,
