@@ -21,6 +21,7 @@ Task<ExportOr> MakeExport(Graph* graph, const proto::Export* item,
   auto backend =
       Backend::Create(absl::StrCat("export ", item->id()), node, permissions);
   if (!backend.ok()) co_return backend.status();
+  (*backend)->SetWritethrough(item->writethrough());
   co_return factories->make_export(*item, *std::move(backend));
 }
 

@@ -293,10 +293,10 @@ class Validator {
                     DescribeExport(index), ": no node is called ",
                     Quote(item.node()), NearestNode(item.node()));
     }
-    if (item.writethrough()) {
-      Report(place.Field(Export::kWritethroughFieldNumber),
-             DescribeExport(index),
-             ": writethrough is not in this version; leave it out");
+    if (item.writethrough() && !item.writable()) {
+      ReportMissing(place.Field(Export::kWritethroughFieldNumber),
+                    DescribeExport(index),
+                    " is writethrough but not writable; add writable: true");
     }
     if (item.has_fuse()) {
       CheckFuse(index);

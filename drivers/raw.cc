@@ -25,7 +25,8 @@ Task<absl::Status> RawDriver::Open() {
 }
 
 Task<IoStatus> RawDriver::Read(Request& request, int64_t offset, IoView data) {
-  return file_->Read(&request, options_.offset + offset, data);
+  return file_->Read(&request, options_.offset + offset, data,
+                     request.flags() & kFilterPassesOn);
 }
 
 Task<IoStatus> RawDriver::Write(Request& request, int64_t offset, IoView data) {
@@ -35,12 +36,14 @@ Task<IoStatus> RawDriver::Write(Request& request, int64_t offset, IoView data) {
   if (offset + data.size() > Range::kToInfinity - options_.offset) {
     co_return IoError(EFBIG);
   }
-  co_return co_await file_->Write(&request, options_.offset + offset, data);
+  co_return co_await file_->Write(&request, options_.offset + offset, data,
+                                  request.flags() & kFilterPassesOn);
 }
 
 Task<IoStatus> RawDriver::Zero(Request& request, int64_t offset, int64_t bytes,
                                RequestFlags flags) {
-  return file_->Zero(&request, options_.offset + offset, bytes, flags);
+  return file_->Zero(&request, options_.offset + offset, bytes,
+                     flags | (request.flags() & kFilterPassesOn));
 }
 
 Task<IoStatus> RawDriver::Discard(Request& request, int64_t offset,

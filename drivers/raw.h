@@ -35,6 +35,7 @@ class RawDriver final : public Driver {
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
   // ENOSPC past the end of a window with a size.
   Task<IoStatus> Write(Request& request, int64_t offset, IoView data) override;
+  bool has_fua() const override { return true; }  // or its file flushes
   Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,
                       RequestFlags flags) override;
   Task<IoStatus> Discard(Request& request, int64_t offset,

@@ -68,12 +68,10 @@ Task<IoResult<uint32_t>> ExportFile::Write(Exchange* exchange) {
   if (bytes == 0) co_return exchange->Put(fuse_write_out{answer, 0});
   std::optional<OwnResize> own;
   if (offset + bytes > backend_->size()) own.emplace(this);
-  IoStatus status =
-      co_await backend_->Write(offset, IoView(data.data(), bytes));
   // The kernel sends no fsync for O_SYNC, O_DSYNC and RWF_DSYNC.
-  if (status.ok() && (in.flags & O_DSYNC) != 0) {
-    status = co_await backend_->Flush();
-  }
+  const RequestFlags flags = (in.flags & O_DSYNC) != 0 ? kFua : 0;
+  const IoStatus status =
+      co_await backend_->Write(offset, IoView(data.data(), bytes), flags);
   if (status.ok() && own) KernelSawEnd(offset + bytes);
   TouchModified();
   if (!status.ok()) co_return status;

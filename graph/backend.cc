@@ -81,7 +81,8 @@ Task<IoStatus> Backend::Write(int64_t offset, IoView data, RequestFlags flags) {
   }
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
-  if (!writable()) co_return IoError(EPERM);
+  if (!MayWrite(flags)) co_return IoError(EPERM);
+  if (writethrough_) flags |= kFua;
   co_return co_await root_->Write(nullptr, offset, data, flags);
 }
 
@@ -92,7 +93,8 @@ Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
   }
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
-  if (!writable()) co_return IoError(EPERM);
+  if (!MayWrite(flags)) co_return IoError(EPERM);
+  if (writethrough_) flags |= kFua;
   co_return co_await root_->Zero(nullptr, offset, bytes, flags);
 }
 
@@ -125,7 +127,10 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
   if (!resizable()) co_return IoError(EPERM);
-  co_return co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
+  const IoStatus status =
+      co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
+  if (!status.ok() || !writethrough_) co_return status;
+  co_return co_await root_->Flush();
 }
 
 Task<IoStatus> Backend::Flush() {

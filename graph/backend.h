@@ -55,6 +55,11 @@ class Backend {
   // Host disk bytes of all layers of the chain.
   Task<IoResult<int64_t>> AllocatedBytes();
 
+  // Makes each write, zero request and truncate durable before it ends (kFua).
+  // At home, before I/O.
+  void SetWritethrough(bool writethrough) { writethrough_ = writethrough; }
+  bool writethrough() const { return writethrough_; }
+
   // Called at home whenever the node's size has changed. Must not wait.
   void SetOnResize(absl::AnyInvocable<void()> on_resize) {
     on_resize_ = std::move(on_resize);
@@ -77,10 +82,14 @@ class Backend {
     InFlight::Holder here;
     InFlight::Holder on_node;
   };
+  bool MayWrite(RequestFlags flags) const {
+    return (root_->permissions().used & WriteRights(flags)) != 0;
+  }
   Entered Enter() { return {in_flight_.Hold(), node().in_flight().Hold()}; }
   Task<void> PassGate();
 
   std::unique_ptr<Child> root_;
+  bool writethrough_ = false;
   int gate_closed_ = 0;
   WaitQueue parked_;
   InFlight in_flight_;

@@ -48,6 +48,10 @@ class Driver {
   // or the (new) end of the node.
   virtual Task<IoStatus> Write(Request& request, int64_t offset, IoView data);
 
+  // Whether Write() and Zero() heed kFua in request.flags(). The default says
+  // no: the engine flushes the node after such a write.
+  virtual bool has_fua() const { return false; }
+
   // Makes the range read as zeros. ENOTSUP: the engine writes zeros. flags:
   // kMayUnmap, present only where the node's discard option allows it.
   virtual Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,

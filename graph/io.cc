@@ -45,31 +45,42 @@ Task<IoStatus> Child::Read(Request* parent, int64_t offset, IoView data,
 
 Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
                             RequestFlags flags) {
-  BGFS_CHECK((permissions_.used & (kWrite | kWriteUnchanged)) != 0);
+  BGFS_CHECK((permissions_.used & WriteRights(flags)) != 0);
   if (!ValidRange(offset, data.size())) co_return IoError(EIO);
   if (data.size() == 0) co_return IoStatus();
   auto hold = node_->in_flight_.Hold();
-  Request request(*node_, parent, RequestKind::kWrite, {offset, data.size()},
-                  flags);
-  BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-  const IoStatus status = co_await NodeIo::Write(*node_, request, data);
-  NodeIo::Wrote(*node_);
-  co_return status;
+  bool flush = false;
+  {
+    Request request(*node_, parent, RequestKind::kWrite, {offset, data.size()},
+                    flags);
+    BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
+    flush = NodeIo::NeedsFlush(*node_, request);
+    const IoStatus status = co_await NodeIo::Write(*node_, request, data);
+    NodeIo::Wrote(*node_);
+    if (!flush || !status.ok()) co_return status;
+  }
+  co_return co_await Flush();
 }
 
 Task<IoStatus> Child::Zero(Request* parent, int64_t offset, int64_t bytes,
                            RequestFlags flags) {
-  BGFS_CHECK((permissions_.used & (kWrite | kWriteUnchanged)) != 0);
+  BGFS_CHECK((permissions_.used & WriteRights(flags)) != 0);
   if (!ValidRange(offset, bytes)) co_return IoError(EIO);
   if (bytes == 0) co_return IoStatus();
   if (!node_->options().unmap) flags &= ~kMayUnmap;
   auto hold = node_->in_flight_.Hold();
-  Request request(*node_, parent, RequestKind::kWrite, {offset, bytes}, flags);
-  request.set_is_zero();
-  BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
-  const IoStatus status = co_await NodeIo::Zero(*node_, request);
-  NodeIo::Wrote(*node_);
-  co_return status;
+  bool flush = false;
+  {
+    Request request(*node_, parent, RequestKind::kWrite, {offset, bytes},
+                    flags);
+    request.set_is_zero();
+    BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
+    flush = NodeIo::NeedsFlush(*node_, request);
+    const IoStatus status = co_await NodeIo::Zero(*node_, request);
+    NodeIo::Wrote(*node_);
+    if (!flush || !status.ok()) co_return status;
+  }
+  co_return co_await Flush();
 }
 
 Task<IoStatus> Child::Discard(Request* parent, int64_t offset, int64_t bytes) {
@@ -173,6 +184,12 @@ IoStatus NodeIo::ClaimForEngine(const Child& edge, Request& request) {
   return IoStatus();
 }
 
+bool NodeIo::NeedsFlush(const Node& node, const Request& request) {
+  if ((request.flags() & kFua) == 0) return false;
+  // A new size is no part of what a driver does for kFua.
+  return !node.driver_->has_fua() || request.range().end() > node.size_;
+}
+
 Task<IoStatus> NodeIo::Admit(const Child& edge, Request& request) {
   const int64_t alignment = request.node().limits_.request_alignment;
   while (true) {
@@ -191,6 +208,7 @@ Task<IoStatus> NodeIo::Admit(const Child& edge, Request& request) {
       request.Run();
       co_return IoStatus();
     }
+    if ((request.flags() & kNoWait) != 0) co_return IoError(EBUSY);
     co_await request.WaitFor(blocker);
   }
 }

@@ -36,6 +36,9 @@ class NodeIo {
   // change window cannot be had.
   static Task<IoStatus> Admit(const Child& edge, Request& request);
 
+  // Whether a write that is about to run needs a flush afterwards (kFua).
+  static bool NeedsFlush(const Node& node, const Request& request);
+
   // Reads any range; what lies past the end of the node gives zeros.
   static Task<IoStatus> Read(Node& node, Request& request, int64_t offset,
                              IoView data);

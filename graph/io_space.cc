@@ -101,7 +101,7 @@ Task<IoStatus> NodeIo::ZeroPieces(Node& node, Request& request, int64_t offset,
         NextPiece(offset, end, alignment, limits.max_pwrite_zeroes);
     IoStatus status =
         co_await node.driver_->Zero(request, offset, piece, flags);
-    if (status.error() == ENOTSUP) {
+    if (status.error() == ENOTSUP && (request.flags() & kNoFallback) == 0) {
       status = co_await WriteZeros(node, request, offset, piece);
     }
     BGFS_CO_TRY(status);

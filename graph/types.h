@@ -36,6 +36,27 @@ using RequestFlags = uint32_t;
 inline constexpr RequestFlags kMayUnmap = 1u << 0;
 // The request is serialising over its range, whatever the driver says.
 inline constexpr RequestFlags kSerialise = 1u << 1;
+// EBUSY where the request would have to wait for another one.
+inline constexpr RequestFlags kNoWait = 1u << 2;
+// A zero request that the driver cannot do fails with ENOTSUP, instead of
+// writing zeros: for whoever knows a better way.
+inline constexpr RequestFlags kNoFallback = 1u << 3;
+// Force unit access: what a write or a zero request has changed is durable
+// before it ends. The driver sees to it if it has_fua(), else a flush does.
+inline constexpr RequestFlags kFua = 1u << 4;
+// The data is what a reader sees there already, as copy-on-read writes it: the
+// right to WRITE_UNCHANGED is enough.
+inline constexpr RequestFlags kUnchanged = 1u << 5;
+
+// What a filter hands on to its child as it got it. kMayUnmap is an argument of
+// Driver::Zero, kSerialise is about one node.
+inline constexpr RequestFlags kFilterPassesOn =
+    kNoWait | kNoFallback | kFua | kUnchanged;
+
+// The rights of which one is enough for a write with these flags.
+constexpr Permissions WriteRights(RequestFlags flags) {
+  return (flags & kUnchanged) != 0 ? kWrite | kWriteUnchanged : kWrite;
+}
 
 enum class RequestKind : uint8_t { kRead, kWrite, kDiscard, kTruncate };
 

@@ -87,6 +87,7 @@ class ApplyTest : public ::testing::Test {
         -> absl::StatusOr<std::unique_ptr<BlockExport>> {
       if (item.id() == refused_) return absl::InternalError("refused");
       rights_.push_back(backend->root().permissions());
+      writethrough_.push_back(backend->writethrough());
       return std::make_unique<TestExport>(item.id(), std::move(backend),
                                           &alive_);
     };
@@ -98,6 +99,7 @@ class ApplyTest : public ::testing::Test {
   std::vector<std::string> loops_;
   std::vector<std::string> opened_;
   std::vector<PermissionSet> rights_;
+  std::vector<bool> writethrough_;
   int alive_ = 0;
 };
 
@@ -144,6 +146,18 @@ TEST_F(ApplyTest, ExportsTakeTheRightsTheyNeed) {
   EXPECT_EQ(rights_[1].shared, kShare);
   EXPECT_EQ(rights_[2].used, kRead);
   EXPECT_EQ(rights_[2].shared, kShare);
+}
+
+TEST_F(ApplyTest, ExportsWriteThroughWhereTheySaySo) {
+  auto live = Apply(R"(
+    nodes { node_name: "a" memory { size: "1M" } }
+    nodes { node_name: "b" memory { size: "1M" } }
+    exports { id: "a" node: "a" writable: true fuse {} }
+    exports { id: "b" node: "b" writable: true writethrough: true fuse {} })");
+  ASSERT_TRUE(live.ok()) << live.status();
+  (*live)->BeginClose();
+  ASSERT_TRUE((*live)->WaitClosed(InMs(30000)));
+  EXPECT_THAT(writethrough_, ElementsAre(false, true));
 }
 
 TEST_F(ApplyTest, TwoWritersOfANodeAreRefusedAndNothingIsLeft) {

@@ -49,7 +49,7 @@ TEST(ValidateTest, AcceptsWhatIsRight) {
     exports { id: "a disk.img" node: "A-1._z" writethrough: false
               fuse { mountpoint: "x" mode: 0640 uid: 1 gid: 2
                      allow_other: true } }
-    exports { id: "p" node: "part" writable: true fuse {} }
+    exports { id: "p" node: "part" writable: true writethrough: true fuse {} }
     exports { id: "q" node: "part" writable: true fuse {} }
     implicit_files: ANY
     allow_implicit: "sub" allow_implicit: "/images"
@@ -210,8 +210,8 @@ INSTANTIATE_TEST_SUITE_P(
              {"c:3:21: export id \"e\" is used twice; first on line 2"}},
         Case{"nodes { node_name: \"n\" null {} }\n"
              "exports { id: \"e\" node: \"n\" writethrough: true fuse {} }",
-             {"c:2:29: export \"e\": writethrough is not in this version; "
-              "leave it out"}},
+             {"c:2:29: export \"e\" is writethrough but not writable; add "
+              "writable: true"}},
         Case{"nodes { node_name: \"n\" null {} }\n"
              "exports { id: \"e\" node: \"n\" fuse { resizable: true } }",
              {"c:2:36: export \"e\" is resizable but not writable; add "

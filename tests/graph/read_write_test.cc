@@ -77,8 +77,8 @@ ENGINE_TEST(Refused, WritesToAReadOnlyNode) {
   // Also along an edge that may write what is there already.
   Backend& copier =
       graph->Open(disk, {kConsistentRead | kWriteUnchanged, kAllPermissions});
-  EXPECT_IO_ERROR(co_await copier.root().Write(nullptr, 0, View(data)), EPERM);
-  EXPECT_IO_ERROR(co_await copier.root().Zero(nullptr, 0, 512), EPERM);
+  EXPECT_IO_ERROR(co_await copier.Write(0, View(data), kUnchanged), EPERM);
+  EXPECT_IO_ERROR(co_await copier.Zero(0, 512, kUnchanged), EPERM);
   EXPECT_EQ(disk.count(Op::kWrite) + disk.count(Op::kZero), 0);
 }
 

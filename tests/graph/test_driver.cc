@@ -132,7 +132,7 @@ Task<IoStatus> TestDriver::Write(Request& request, int64_t offset,
             std::max(node().size(), static_cast<int64_t>(bytes_.size())))
       << "the engine leaves no gap";
   const IoStatus status =
-      co_await Enter({Op::kWrite, offset, data.size(), 0,
+      co_await Enter({Op::kWrite, offset, data.size(), request.flags(),
                       data.contiguous() ? data.data() : nullptr, &request});
   if (status.error() == ENOTSUP) co_return status;
   if (forward_to != nullptr) {

@@ -48,7 +48,7 @@ class TestDriver : public Driver {
     Op op;
     int64_t offset = 0;
     int64_t bytes = 0;
-    RequestFlags flags = 0;
+    RequestFlags flags = 0;  // a zero's argument, a write's request.flags()
     const void* memory = nullptr;      // of a read or write in one piece
     const Request* request = nullptr;  // only to compare with
     const Request* parent = nullptr;   // of the request
@@ -64,6 +64,7 @@ class TestDriver : public Driver {
   std::function<Range(const Request&)> window;
   std::function<BlockStatus(int64_t offset, int64_t bytes)> block_status;
   PerOp<bool> refused;            // answers ENOTSUP
+  bool fua = false;               // has_fua()
   bool truncates_exactly = true;  // else a failed truncate has grown already
   Child* forward_to = nullptr;    // a filter: reads and writes go there
 
@@ -91,6 +92,7 @@ class TestDriver : public Driver {
   absl::string_view format_name() const override { return "test"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
   Task<IoStatus> Write(Request& request, int64_t offset, IoView data) override;
+  bool has_fua() const override { return fua; }
   Task<IoStatus> Zero(Request& request, int64_t offset, int64_t bytes,
                       RequestFlags flags) override;
   Task<IoStatus> Discard(Request& request, int64_t offset,
