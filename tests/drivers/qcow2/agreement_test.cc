@@ -1,0 +1,30 @@
+// A few seeds of agreement_long_test.cc.
+
+#include "tests/drivers/qcow2/agreement.h"
+
+#include <cstdint>
+
+#include "gtest/gtest.h"
+#include "tests/drivers/qcow2/chain_gen.h"
+
+namespace bgfs::qcow2 {
+namespace {
+
+class AgreementQuick : public testing::TestWithParam<DamageTo> {};
+INSTANTIATE_TEST_SUITE_P(
+    Check, AgreementQuick,
+    testing::Values(DamageTo::kHeader, DamageTo::kL1, DamageTo::kL2,
+                    DamageTo::kRefcountTable, DamageTo::kRefcountBlock,
+                    DamageTo::kSnapshotTable, DamageTo::kSnapshotL1,
+                    DamageTo::kBitmapDirectory),
+    [](const auto& info) { return NameOf(info.param); });
+
+TEST_P(AgreementQuick, WithQemu) {
+  if (!RunCommand("qemu-img --version && qemu-io --version").ok()) {
+    GTEST_SKIP() << "qemu-img and qemu-io are not installed";
+  }
+  ExpectAgreement(GetParam(), 0, 11);
+}
+
+}  // namespace
+}  // namespace bgfs::qcow2
