@@ -15,6 +15,16 @@
 
 namespace bgfs::qcow2 {
 
+// Fills `data` from the file; what lies past its end reads as zeros, also
+// through the edge of a user (where the engine would fail).
+inline Task<IoStatus> ReadOrZeros(Child& file, HostOffset at, IoView data) {
+  const int64_t there =
+      std::clamp<int64_t>(file.size() - at.value(), 0, data.size());
+  data.Slice(there, data.size() - there).Zero();
+  if (there == 0) co_return IoStatus();
+  co_return co_await file.Read(nullptr, at.value(), data.Slice(0, there));
+}
+
 class ByteScan {
  public:
   // `file` outlives this.
@@ -29,7 +39,7 @@ class ByteScan {
       if (next_ < start_ || next_ >= start_ + filled_) {
         start_ = next_;
         filled_ = kBufferBytes;
-        BGFS_CO_TRY(co_await file_->Read(nullptr, start_.value(),
+        BGFS_CO_TRY(co_await ReadOrZeros(*file_, start_,
                                          IoView(buffer_.data(), filled_)));
       }
       const int64_t from = next_ - start_;

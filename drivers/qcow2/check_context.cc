@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "drivers/qcow2/byte_scan.h"
 #include "drivers/qcow2/format.h"
 #include "drivers/qcow2/qcow2.h"
 
@@ -141,15 +142,19 @@ bool CheckContext::LeavesFile(uint64_t at, uint64_t bytes) const {
 
 Task<IoResult<bool>> CheckContext::ReadBytes(HostOffset at, IoView data) {
   bytes_read_ += data.size();
-  if (bytes_read_ > kReadBeforeAsking) {
-    const IoResult<BlockStatus> status = co_await file_.Status(
-        nullptr, at.value(), data.size(), /*precise=*/true);
-    if (status.ok() && (status->flags & BlockStatus::kZero) != 0 &&
-        status->bytes >= data.size()) {
-      co_return false;
+  if (bytes_read_ > kReadBeforeAsking &&
+      (at < hole_start_ || at + data.size() > hole_end_) &&
+      at.value() < file_.size()) {
+    const IoResult<BlockStatus> status =
+        co_await file_.Status(nullptr, at.value(), file_.size() - at.value(),
+                              /*precise=*/true);
+    if (status.ok() && (status->flags & BlockStatus::kZero) != 0) {
+      hole_start_ = at;
+      hole_end_ = at + status->bytes;
     }
   }
-  BGFS_CO_TRY(co_await file_.Read(nullptr, at.value(), data));
+  if (at >= hole_start_ && at + data.size() <= hole_end_) co_return false;
+  BGFS_CO_TRY(co_await ReadOrZeros(file_, at, data));
   co_return true;
 }
 

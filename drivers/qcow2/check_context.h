@@ -120,6 +120,9 @@ class CheckContext {
   CheckProgress* const progress_;
   int64_t steps_done_ = 0;
   int64_t bytes_read_ = 0;
+  // Of the file, as it was asked last.
+  HostOffset hole_start_;
+  HostOffset hole_end_;
 };
 
 }  // namespace bgfs::qcow2

@@ -50,6 +50,11 @@ class CopiedFlags {
         }
         raw &= ~kEntryCopied;
         changed = true;
+      } else if (UsedWithoutOffset(raw)) {
+        // Reported by the walk. QEMU reads it as unallocated.
+        if (pass_ != CopiedPass::kClearWrong) continue;
+        raw &= ~kEntryCopied;
+        changed = true;
       } else if ((raw & kEntryOffsetMask) != 0 && !data_file) {
         changed |=
             Visit(raw, table + static_cast<int64_t>(i) * kWordBytes, "L2");
@@ -69,6 +74,11 @@ class CopiedFlags {
     return pass_ == CopiedPass::kReport
                ? c_.references.HasFlag(cluster, CheckContext::kStoredOne)
                : c_.references.Get(cluster) == 1;
+  }
+
+  bool UsedWithoutOffset(uint64_t raw) const {
+    return (raw & (kEntryOffsetMask | kEntryZero)) == 0 &&
+           (raw & kEntryCopied) != 0 && !c_.header().data_file();
   }
 
   bool VisitOfDataFile(uint64_t& raw, HostOffset at) {
