@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "graph/async/check.h"
 
 namespace bgfs {
 namespace {
@@ -19,33 +22,42 @@ uint64_t Tag(int64_t number, int64_t cell) {
   return value ^ (value >> 31);
 }
 
-std::string CellContent(int64_t number, int64_t cell) {
-  return CellModel::Content(number,
-                            {cell * CellModel::kCell, CellModel::kCell});
+std::string Describe(const CellModel::Change& change) {
+  return absl::StrCat(!change.found.empty() ? "found"
+                      : change.number == 0  ? "zeros"
+                                            : "write",
+                      " ", change.number, " from ", change.start, " to ",
+                      change.certain ? absl::StrCat(change.end) : "?");
 }
 
-std::string Describe(const CellModel::Change& change) {
-  return absl::StrCat(change.number == 0 ? "zeros" : "write", " ",
-                      change.number, " from ", change.start, " to ",
-                      change.certain ? absl::StrCat(change.end) : "?");
+std::vector<int64_t> NumbersOf(int64_t content_bytes, int64_t capacity_bytes) {
+  std::vector<int64_t> numbers(
+      static_cast<size_t>(capacity_bytes / CellModel::kCell));
+  std::fill_n(numbers.begin(), content_bytes / CellModel::kCell, 1);
+  return numbers;
 }
 
 }  // namespace
 
 CellModel::CellModel(int64_t content_bytes, int64_t capacity_bytes)
-    : cells_(static_cast<size_t>(capacity_bytes / kCell)) {
-  for (bool zeros : {false, true}) {
-    auto initial = std::make_unique<Change>();
-    initial->number = zeros ? 0 : 1;
-    initial->end = 1;
-    initial->certain = true;
-    initial->range = zeros ? Range::FromTo(content_bytes, capacity_bytes)
-                           : Range{0, content_bytes};
-    for (int64_t at = initial->range.offset; at < initial->range.end();
-         at += kCell) {
-      cells_[static_cast<size_t>(at / kCell)].push_back({initial.get()});
+    : CellModel(NumbersOf(content_bytes, capacity_bytes)) {}
+
+CellModel::CellModel(absl::Span<const int64_t> numbers)
+    : cells_(numbers.size()) {
+  std::map<int64_t, Change*> changes;
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    BGFS_CHECK(numbers[i] <= 1);
+    Change*& change = changes[numbers[i]];
+    if (change == nullptr) {
+      auto initial = std::make_unique<Change>();
+      initial->number = numbers[i];
+      initial->range = {0, capacity()};
+      initial->end = 1;
+      initial->certain = true;
+      change = initial.get();
+      changes_.push_back(std::move(initial));
     }
-    changes_.push_back(std::move(initial));
+    cells_[i].push_back({change});
   }
 }
 
@@ -85,6 +97,13 @@ void CellModel::End(Change* change, bool certain) {
   }
 }
 
+std::string CellModel::ContentOf(const Change& change, int64_t cell) {
+  if (change.found.empty())
+    return Content(change.number, {cell * kCell, kCell});
+  return change.found.substr(static_cast<size_t>(cell * kCell),
+                             static_cast<size_t>(kCell));
+}
+
 std::string CellModel::CheckCell(
     int64_t cell, const std::string& data,
     absl::FunctionRef<bool(const Entry&)> allowed) const {
@@ -92,7 +111,7 @@ std::string CellModel::CheckCell(
   std::vector<bool> known(data.size());
   for (const Entry& entry : entries) {
     if (!allowed(entry)) continue;
-    const std::string content = CellContent(entry.change->number, cell);
+    const std::string content = ContentOf(*entry.change, cell);
     if (content == data) return "";
     for (size_t i = 0; i < data.size(); ++i) {
       if (content[i] == data[i]) known[i] = true;
@@ -103,7 +122,7 @@ std::string CellModel::CheckCell(
   std::string allowed_text;
   std::string all;
   for (const Entry& entry : entries) {
-    if (CellContent(entry.change->number, cell) == data) {
+    if (ContentOf(*entry.change, cell) == data) {
       absl::StrAppend(&text, " ", Describe(*entry.change));
     }
     absl::StrAppend(allowed(entry) ? &allowed_text : &all, "\n    ",
@@ -113,13 +132,27 @@ std::string CellModel::CheckCell(
                       all);
 }
 
+int64_t CellModel::LastDurable(int64_t cell) const {
+  int64_t last = 0;
+  for (const Entry& entry : cells_[static_cast<size_t>(cell)]) {
+    if (entry.change->certain && entry.change->end < durable_) {
+      last = std::max(last, entry.change->start);
+    }
+  }
+  return last;
+}
+
 std::string CellModel::CheckRead(int64_t start, int64_t offset,
                                  const std::string& data) {
   for (int64_t at = 0; at < static_cast<int64_t>(data.size()); at += kCell) {
+    const int64_t cell = (offset + at) / kCell;
+    const int64_t last = forgets_ ? LastDurable(cell) : 0;
     const std::string wrong = CheckCell(
-        (offset + at) / kCell,
-        data.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
-        [start](const Entry& entry) { return entry.overwritten >= start; });
+        cell, data.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
+        [this, start, last](const Entry& entry) {
+          return forgets_ ? entry.change->end >= last
+                          : entry.overwritten >= start;
+        });
     if (!wrong.empty()) {
       return absl::StrCat("a read from ", start, " to ", now_, ": ", wrong);
     }
@@ -129,13 +162,7 @@ std::string CellModel::CheckRead(int64_t start, int64_t offset,
 
 std::string CellModel::CheckDurable(const std::string& content) const {
   for (int64_t at = 0; at < static_cast<int64_t>(content.size()); at += kCell) {
-    // The newest start of what overwrites durably.
-    int64_t last = 0;
-    for (const Entry& entry : cells_[static_cast<size_t>(at / kCell)]) {
-      if (entry.change->certain && entry.change->end < durable_) {
-        last = std::max(last, entry.change->start);
-      }
-    }
+    const int64_t last = LastDurable(at / kCell);
     const std::string wrong = CheckCell(
         at / kCell,
         content.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
@@ -145,6 +172,19 @@ std::string CellModel::CheckDurable(const std::string& content) const {
     }
   }
   return "";
+}
+
+void CellModel::GoOnWith(const std::string& content, bool durable) {
+  BGFS_CHECK(static_cast<int64_t>(content.size()) == capacity());
+  forgets_ = false;
+  if (durable) {
+    for (Cell& cell : cells_) cell.clear();
+    changes_.clear();
+  }
+  Change* change = Begin({0, capacity()}, /*zeros=*/true);
+  change->found = content;
+  End(change, /*certain=*/true);
+  if (durable) Flushed(Now());
 }
 
 }  // namespace bgfs

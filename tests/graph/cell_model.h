@@ -17,6 +17,9 @@
 //
 // What failed, and a discard, may have happened or not, in each cell: it is
 // allowed and overwrites nothing.
+//
+// After a crash the disk is read, compared with what may have survived, and
+// what was found there is a change like others, so that a history goes on.
 
 #ifndef BGFS_TESTS_GRAPH_CELL_MODEL_H_
 #define BGFS_TESTS_GRAPH_CELL_MODEL_H_
@@ -28,6 +31,7 @@
 #include <vector>
 
 #include "absl/functional/function_ref.h"
+#include "absl/types/span.h"
 #include "graph/types.h"
 
 namespace bgfs {
@@ -43,11 +47,14 @@ class CellModel {
     int64_t start = 0;
     int64_t end = std::numeric_limits<int64_t>::max();  // not yet
     bool certain = false;
+    std::string found = {};  // by a reader, instead of what the number says
   };
 
   // Cells below `content_bytes` hold change number 1, those up to
   // `capacity_bytes` zeros.
   CellModel(int64_t content_bytes, int64_t capacity_bytes);
+  // Each cell holds the change with its number: 0 zeros, 1 or below others.
+  explicit CellModel(absl::Span<const int64_t> numbers);
 
   int64_t capacity() const {
     return static_cast<int64_t>(cells_.size()) * kCell;
@@ -71,6 +78,12 @@ class CellModel {
   }
   // As CheckRead, for what a power cut has left.
   std::string CheckDurable(const std::string& content) const;
+  // A crash is over and has left `content`, which CheckDurable() allowed; all
+  // changes before it have ended. `durable`: the next crash leaves it, too.
+  void GoOnWith(const std::string& content, bool durable);
+  // What was not flushed may be gone, or come back, at any time from now on
+  // until a crash: a disk that failed to flush.
+  void MayForget() { forgets_ = true; }
 
  private:
   struct Entry {
@@ -79,6 +92,9 @@ class CellModel {
   };
   using Cell = std::vector<Entry>;
 
+  static std::string ContentOf(const Change& change, int64_t cell);
+  // The newest start of what a crash cannot undo.
+  int64_t LastDurable(int64_t cell) const;
   // Compares a cell with what it may hold.
   std::string CheckCell(int64_t cell, const std::string& data,
                         absl::FunctionRef<bool(const Entry&)> allowed) const;
@@ -86,6 +102,7 @@ class CellModel {
   int64_t now_ = 1;
   int64_t next_number_ = 2;
   int64_t durable_ = 0;
+  bool forgets_ = false;
   std::vector<std::unique_ptr<Change>> changes_;
   std::vector<Cell> cells_;
 };
