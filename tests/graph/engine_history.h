@@ -13,6 +13,7 @@
 #include "graph/async/sync.h"
 #include "graph/backend.h"
 #include "tests/graph/cell_model.h"
+#include "tests/graph/checked_requests.h"
 #include "tests/graph/random_graph.h"
 #include "tests/sim/sim_world.h"
 
@@ -38,18 +39,6 @@ class EngineHistory {
   Task<void> RunDrains(InFlight::Holder holder);
   Task<void> Finish();
 
-  Range PickRange();
-  Task<void> Read(Backend* backend, Range range);
-  Task<void> CheckStatus(Backend* backend, Range range);
-  Task<void> Write(Backend* backend, Range range);
-  Task<void> Zero(Backend* backend, Range range);
-  Task<void> Discard(Backend* backend, Range range);
-  Task<void> Reserve(Backend* backend, Range range);
-  Task<void> Truncate(Backend* backend);
-  Task<void> Flush(Backend* backend);
-
-  // Whether a request may end so.
-  bool Expected(IoStatus status, Range range) const;
   void ExpectFine(const std::string& wrong);
   void Fail(const std::string& what);
 
@@ -60,9 +49,9 @@ class EngineHistory {
   const int64_t size_;
   CellModel model_;
   RandomGraph graph_;
+  CheckedRequests requests_;
   std::vector<std::unique_ptr<Backend>> backends_;
   InFlight running_;
-  int64_t requests_ = 0;
   bool failed_ = false;
 };
 
