@@ -72,6 +72,9 @@ Task<IoStatus> Backend::Read(int64_t offset, IoView data, RequestFlags flags) {
   }
   if (gate_closed()) co_await PassGate();
   const auto entered = Enter();
+  if ((flags & kCopyOnRead) != 0 && !MayWrite(kUnchanged)) {
+    co_return IoError(EPERM);
+  }
   co_return co_await root_->Read(nullptr, offset, data, flags);
 }
 

@@ -43,7 +43,8 @@ class Driver {
   virtual Task<IoStatus> Read(Request& request, int64_t offset,
                               IoView data) = 0;
 
-  // Writes data.size() bytes. A range past the end extends the node; the
+  // Writes data.size() bytes; also on behalf of a read with kCopyOnRead, whole
+  // units of copy_alignment then. A range past the end extends the node; the
   // engine has checked the right to, and there is no gap. Its end is aligned
   // or the (new) end of the node.
   virtual Task<IoStatus> Write(Request& request, int64_t offset, IoView data);
@@ -82,13 +83,15 @@ class Driver {
   // Status of a range inside the node, from its start as far as it holds (cut
   // to whole blocks of request_alignment by the engine).
   // `precise`: zeros are told from data, though it may take I/O. The default
-  // says data that is allocated here.
+  // says data that is allocated here. The request may still be waiting, as in
+  // ChangeWindow(), when it is a read with kCopyOnRead.
   virtual Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
                                              int64_t bytes, bool precise);
 
   // The part of the node's range whose mapping this request would change
   // (engine.md, 2.2), a fallback's included; empty when none. May take I/O.
-  // The default says none. Not asked for reads.
+  // The default says none. Not asked for reads: of those with kCopyOnRead the
+  // engine asks Status() what is not allocated.
   virtual Task<IoResult<Range>> ChangeWindow(const Request& request);
 
   // Bytes that this node's own layer takes on the host's disk (its file's,

@@ -4,7 +4,8 @@
 //     ▶ keep the books ▶ reply
 //
 // Here are the entry points and the claiming; io_transfer.cc has reads and
-// writes, io_space.cc zeros, discards, sizes and block status.
+// writes, io_copy_up.cc copy-on-read, io_space.cc zeros, discards, sizes and
+// block status.
 
 #include "graph/io.h"
 
@@ -26,6 +27,8 @@ bool ValidRange(int64_t offset, int64_t bytes) {
 
 Task<IoStatus> Child::Read(Request* parent, int64_t offset, IoView data,
                            RequestFlags flags) {
+  BGFS_CHECK((flags & kCopyOnRead) == 0 ||
+             (permissions_.used & WriteRights(kUnchanged)) != 0);
   if (!ValidRange(offset, data.size())) co_return IoError(EIO);
   if (data.size() == 0) co_return IoStatus();
   Node& node = *node_;
@@ -39,6 +42,11 @@ Task<IoStatus> Child::Read(Request* parent, int64_t offset, IoView data,
   }
   if (role_ == ChildRole::kRoot && request.range().end() > node.size_) {
     co_return IoError(EIO);
+  }
+  if (request.serialising() && NodeIo::CopiesUp(request)) {
+    const IoStatus status = co_await NodeIo::CopyUp(node, request, data);
+    NodeIo::Wrote(node);
+    co_return status;
   }
   co_return co_await NodeIo::Read(node, request, offset, data);
 }
@@ -190,14 +198,18 @@ bool NodeIo::NeedsFlush(const Node& node, const Request& request) {
   return !node.driver_->has_fua() || request.range().end() > node.size_;
 }
 
+Task<IoResult<Range>> NodeIo::AskForWindow(Request& request) {
+  if (request.kind() == RequestKind::kRead) return CopyUpWindow(request);
+  return request.node().driver_->ChangeWindow(request);
+}
+
 Task<IoStatus> NodeIo::Admit(const Child& edge, Request& request) {
   const int64_t alignment = request.node().limits_.request_alignment;
   while (true) {
     BGFS_CO_TRY(ClaimForEngine(edge, request));
-    if (request.kind() != RequestKind::kRead) {
+    if (request.kind() != RequestKind::kRead || CopiesUp(request)) {
       request.BeginAsking();
-      IoResult<Range> window =
-          co_await request.node().driver_->ChangeWindow(request);
+      IoResult<Range> window = co_await AskForWindow(request);
       const bool stale = request.EndAsking(
           window.ok() ? window->AlignedTo(alignment) : Range{});
       if (!window.ok()) co_return window.status();

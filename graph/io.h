@@ -39,6 +39,11 @@ class NodeIo {
   // Whether a write that is about to run needs a flush afterwards (kFua).
   static bool NeedsFlush(const Node& node, const Request& request);
 
+  // Whether it is a read that populates its node (kCopyOnRead). If it is
+  // serialising when it runs, CopyUp() serves it: there is something to do.
+  static bool CopiesUp(const Request& request);
+  static Task<IoStatus> CopyUp(Node& node, Request& request, IoView data);
+
   // Reads any range; what lies past the end of the node gives zeros.
   static Task<IoStatus> Read(Node& node, Request& request, int64_t offset,
                              IoView data);
@@ -60,6 +65,13 @@ class NodeIo {
 
  private:
   static IoStatus ClaimForEngine(const Child& edge, Request& request);
+  static Task<IoResult<Range>> AskForWindow(Request& request);
+
+  // What a read that copies up would populate.
+  static Task<IoResult<Range>> CopyUpWindow(Request& request);
+  // Copies [at, end) up, and hands what the request wants of it to `data`.
+  static Task<IoStatus> CopyUpPiece(Node& node, Request& request, int64_t at,
+                                    int64_t end, IoView data);
 
   // What an unaligned read and an unaligned write have in common.
   struct Ways;

@@ -47,11 +47,14 @@ inline constexpr RequestFlags kFua = 1u << 4;
 // The data is what a reader sees there already, as copy-on-read writes it: the
 // right to WRITE_UNCHANGED is enough.
 inline constexpr RequestFlags kUnchanged = 1u << 5;
+// A read leaves what it got from below a node in that node: kWriteUnchanged is
+// needed too. Without effect on a read-only node and where nothing is below.
+inline constexpr RequestFlags kCopyOnRead = 1u << 6;
 
 // What a filter hands on to its child as it got it. kMayUnmap is an argument of
 // Driver::Zero, kSerialise is about one node.
 inline constexpr RequestFlags kFilterPassesOn =
-    kNoWait | kNoFallback | kFua | kUnchanged;
+    kNoWait | kNoFallback | kFua | kUnchanged | kCopyOnRead;
 
 // The rights of which one is enough for a write with these flags.
 constexpr Permissions WriteRights(RequestFlags flags) {
@@ -114,6 +117,10 @@ struct Limits {
   int64_t pdiscard_alignment = 0;  // below it a discard frees nothing
   int64_t max_pwrite_zeroes = 0;   // of one zero request
   int64_t pwrite_zeroes_alignment = 0;  // below it zeros are plain writes
+  // Of a layer over another: what is copied up from below is whole units of
+  // this (a format's clusters), a multiple of request_alignment. 0: nothing is
+  // ever copied up.
+  int64_t copy_alignment = 0;
   int64_t min_memory_alignment = 1;
   int64_t opt_memory_alignment = 4096;
   int max_iov = 1024;  // pieces of one transfer

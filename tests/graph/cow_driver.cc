@@ -217,6 +217,7 @@ Task<IoResult<int64_t>> CowDriver::AllocatedBytes() {
 void CowDriver::RefreshLimits(Limits* limits) {
   limits->pwrite_zeroes_alignment = cluster_;
   limits->pdiscard_alignment = cluster_;
+  limits->copy_alignment = cluster_;
 }
 
 }  // namespace bgfs

@@ -2,7 +2,7 @@
 // cluster is freed and used again, and only then written.
 
 #include "drivers/raw.h"
-#include "tests/graph/cow_driver.h"
+#include "tests/graph/cow_graph.h"
 #include "tests/graph/test_graph.h"
 
 namespace bgfs {
@@ -10,27 +10,7 @@ namespace {
 
 using Op = TestDriver::Op;
 
-constexpr int64_t kCluster = 4096;
-
-// A cow node of four clusters over a file and a backing layer of 'b's.
-struct Cow {
-  explicit Cow(TestGraph* graph)
-      : file(graph->Add("file", 0)), base(graph->Add("base", 4 * kCluster)) {
-    base.bytes() = Fill('b', 4 * kCluster);
-    auto owned = std::make_unique<CowDriver>(kCluster);
-    driver = owned.get();
-    graph->AddNode("cow", 0, std::move(owned), Unmapping());
-    graph->Attach(*driver, "file", ChildRole::kFile, file);
-    graph->Attach(*driver, "backing", ChildRole::kBacking, base);
-    driver->Open(4 * kCluster);
-    driver->node().RefreshLimits();
-    user = &graph->Open(*driver);
-  }
-  TestDriver& file;
-  TestDriver& base;
-  CowDriver* driver;
-  Backend* user;
-};
+constexpr int64_t kCluster = Cow::kCluster;
 
 ENGINE_TEST(Cow, CopiesWhatIsAroundAWrite) {
   Cow cow(graph);
