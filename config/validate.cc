@@ -147,10 +147,12 @@ class Validator {
     const Node& node = flat.node;
     if (flat.written != nullptr) {
       CheckNodeName(flat);
-      if (node.detect_zeroes() != proto::DetectZeroes::OFF) {
+      if (node.detect_zeroes() == proto::DetectZeroes::UNMAP &&
+          node.discard() != proto::Discard::UNMAP) {
         Report(flat.place.Field(Node::kDetectZeroesFieldNumber),
                graph_.Describe(index),
-               ": detect_zeroes is not in this version; leave it out");
+               " has detect_zeroes: UNMAP without discard: UNMAP; add that, or "
+               "use ON");
       }
     }
     switch (node.driver_case()) {

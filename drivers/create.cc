@@ -16,6 +16,18 @@ namespace {
 
 constexpr int64_t kDefaultNullBytes = int64_t{1} << 30;
 
+DetectZeroes DetectZeroesOf(const proto::Node& spec) {
+  switch (spec.detect_zeroes()) {
+    case proto::DetectZeroes::OFF:
+      return DetectZeroes::kOff;
+    case proto::DetectZeroes::ON:
+      return DetectZeroes::kOn;
+    case proto::DetectZeroes::UNMAP:
+      return DetectZeroes::kUnmap;
+  }
+  return DetectZeroes::kOff;
+}
+
 }  // namespace
 
 Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
@@ -146,6 +158,7 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
   options.read_only = spec.read_only();
   options.unmap = spec.discard() == proto::Discard::UNMAP;
   options.no_flush = spec.cache().no_flush();
+  options.detect_zeroes = DetectZeroesOf(spec);
   Node* const node = graph_.AddNode(std::move(options), std::move(driver));
   added_.push_back(node);
   for (Edge& edge : edges) {

@@ -56,6 +56,13 @@ Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
   BGFS_CHECK((permissions_.used & WriteRights(flags)) != 0);
   if (!ValidRange(offset, data.size())) co_return IoError(EIO);
   if (data.size() == 0) co_return IoStatus();
+  const DetectZeroes detect = node_->options().detect_zeroes;
+  // The client may change its memory meanwhile, and none of it is copied: each
+  // byte is looked at once, and once it was zero the memory is not read again.
+  if (detect != DetectZeroes::kOff && data.AllZero()) {
+    if (detect == DetectZeroes::kUnmap) flags |= kMayUnmap;
+    co_return co_await Zero(parent, offset, data.size(), flags);
+  }
   auto hold = node_->in_flight_.Hold();
   bool flush = false;
   {

@@ -102,6 +102,7 @@ struct NodeOptions {
   bool read_only = false;
   bool unmap = false;     // discard: UNMAP
   bool no_flush = false;  // cache.no_flush
+  DetectZeroes detect_zeroes = DetectZeroes::kOff;
 };
 
 // How a round of flushes ended, for those that waited for it.

@@ -144,6 +144,10 @@ struct BlockStatus {
   int64_t file_offset = 0;
 };
 
+// What becomes of a write of zeros (engine.md, 2.4): a zero request, which may
+// free the space as well. kUnmap is for nodes with NodeOptions::unmap.
+enum class DetectZeroes : uint8_t { kOff, kOn, kUnmap };
+
 // How a truncate sets the new size (engine.md, 2.8).
 enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };
 

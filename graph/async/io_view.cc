@@ -89,12 +89,30 @@ void IoView::Zero() const {
   });
 }
 
-bool IoView::AllZero() const {
-  return ForEach([](const char* data, int64_t bytes) {
-    return data[0] == 0 &&
-           std::memcmp(data, data + 1, static_cast<size_t>(bytes - 1)) == 0;
-  });
+namespace {
+
+// Comparing the memory with itself, one byte further, would look at each byte
+// twice.
+bool IsZero(const char* data, int64_t bytes) {
+  constexpr int64_t kWords = 8;
+  constexpr int64_t kBlock = kWords * int64_t{sizeof(uint64_t)};
+  while (bytes >= kBlock) {
+    uint64_t words[kWords];
+    std::memcpy(words, data, sizeof(words));
+    uint64_t any = 0;
+    for (const uint64_t word : words) any |= word;
+    if (any != 0) return false;
+    data += kBlock;
+    bytes -= kBlock;
+  }
+  char any = 0;
+  for (int64_t i = 0; i < bytes; ++i) any |= data[i];
+  return any == 0;
 }
+
+}  // namespace
+
+bool IoView::AllZero() const { return ForEach(IsZero); }
 
 int64_t IoView::CountPieces() const {
   int64_t count = 0;

@@ -40,6 +40,8 @@ class IoView {
   void CopyTo(void* to) const;            // size() bytes
   void CopyFrom(const void* from) const;  // size() bytes
   void Zero() const;
+  // Looks at each byte once, so that a byte which somebody changes meanwhile
+  // counts as what it was at one moment.
   bool AllZero() const;
   int64_t CountPieces() const;
   // Whether every piece's address and length is a multiple of `alignment`, a

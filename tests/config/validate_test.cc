@@ -45,7 +45,8 @@ TEST(ValidateTest, AcceptsWhatIsRight) {
             file { filename: "x" locking: OFF cache { direct: true } } }
     nodes { node_name: "part" raw { file_node: "m" offset: "1M" size: "1G" } }
     nodes { node_name: "m" memory { size: "2G" } read_only: false }
-    nodes { node_name: "unused" null { size: "1T" } }
+    nodes { node_name: "unused" null { size: "1T" } detect_zeroes: ON }
+    nodes { node_name: "z" null {} detect_zeroes: UNMAP discard: UNMAP }
     exports { id: "a disk.img" node: "A-1._z" writethrough: false
               fuse { mountpoint: "x" mode: 0640 uid: 1 gid: 2
                      allow_other: true } }
@@ -113,8 +114,8 @@ INSTANTIATE_TEST_SUITE_P(
              {"c:2:3: the backing of node \"a\" has no driver; give it one of "
               "file, raw, qcow2, null, memory"}},
         Case{"nodes { node_name: \"a\" detect_zeroes: UNMAP null {} }",
-             {"c:1:24: node \"a\": detect_zeroes is not in this version; leave "
-              "it out"}},
+             {"c:1:24: node \"a\" has detect_zeroes: UNMAP without discard: "
+              "UNMAP; add that, or use ON"}},
         Case{"nodes { node_name: \"a\" file {} }",
              {"c:1:24: node \"a\" needs a filename"}},
         Case{"nodes { node_name: \"a\" raw { file {} } }",
@@ -327,7 +328,7 @@ TEST(ValidateTest, EveryMistakeAtOnce) {
 exports { id: "e" node: "top" writable: true }
 nodes { node_name: "top" read_only: true qcow2 { file { filename: "t" } backing: "base" } }
 nodes { node_name: "base" raw { file { filename: "b" } offset: "1Z" } }
-nodes { node_name: "base" null {} detect_zeroes: ON }
+nodes { node_name: "base" null {} detect_zeroes: UNMAP }
 )"),
       ElementsAre(
           "c:1:19: export \"e\": no node is called \"topp\"; did you mean "
@@ -338,8 +339,8 @@ nodes { node_name: "base" null {} detect_zeroes: ON }
           "c:4:56: node \"base\": offset \"1Z\" is not a size: write bytes, or "
           "a number with K, M, G, T, P or E, as in \"64K\"",
           "c:5:9: node name \"base\" is used twice; first on line 4",
-          "c:5:35: node \"base\": detect_zeroes is not in this version; leave "
-          "it out"));
+          "c:5:35: node \"base\" has detect_zeroes: UNMAP without discard: "
+          "UNMAP; add that, or use ON"));
 }
 
 TEST(ValidateTest, AnUnknownFieldIsNotAlsoMissing) {

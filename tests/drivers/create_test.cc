@@ -68,6 +68,20 @@ TEST(OpenNodeTest, WhatDoesNotSayIsReadOnly) {
   EXPECT_FALSE(graph.Attach(*node, kReadWrite).ok());
 }
 
+TEST(OpenNodeTest, DetectsZerosAsItIsTold) {
+  TestGraph graph;
+  for (const auto& [text, detect] : {
+           std::pair{"OFF", DetectZeroes::kOff},
+           {"ON", DetectZeroes::kOn},
+           {"UNMAP", DetectZeroes::kUnmap},
+       }) {
+    auto node = graph.Open(
+        absl::StrCat("memory { size: \"1\" } detect_zeroes: ", text));
+    ASSERT_TRUE(node.ok()) << node.status();
+    EXPECT_EQ((*node)->options().detect_zeroes, detect) << text;
+  }
+}
+
 TEST(OpenNodeTest, InlineFilesInheritWhatTheyDoNotSay) {
   TempFolder folder;
   const std::string path = folder.Write("disk.img", std::string(8192, 'a'));

@@ -115,6 +115,77 @@ ENGINE_TEST(Zero, FreesSpaceOnlyWhereDiscardIsUnmap) {
 
 // --- Discard ----------------------------------------------------------------
 
+// --- Detecting zeros in writes -----------------------------------------------
+
+NodeOptions Detecting(DetectZeroes detect, bool unmap = true) {
+  NodeOptions options;
+  options.detect_zeroes = detect;
+  options.unmap = unmap;
+  return options;
+}
+
+ENGINE_TEST(DetectZeroes, MakesAWriteOfZerosAZeroRequest) {
+  TestDriver& off = graph->Add("off", 8192);
+  TestDriver& on = graph->Add("on", 8192, Detecting(DetectZeroes::kOn));
+  std::string zeros = Fill(0, 4096);
+  std::string data = zeros;
+  data[4095] = 1;
+  std::vector<iovec> pieces = {{&zeros[0], 1000}, {&data[0], 3096}};
+  for (TestDriver* disk : {&off, &on}) {
+    disk->bytes() = Fill('o', 8192);
+    Backend& user = graph->Open(*disk);
+    EXPECT_IO_OK(co_await user.Write(0, View(zeros)));
+    EXPECT_IO_OK(co_await user.Write(4096, IoView(pieces)));
+    EXPECT_EQ(disk->bytes(), Fill(0, 8192));
+    EXPECT_IO_OK(co_await user.Write(0, View(data)));
+    EXPECT_EQ(disk->bytes().substr(0, 4096), data);
+  }
+  EXPECT_EQ(off.count(Op::kZero), 0);
+  EXPECT_EQ(on.count(Op::kZero), 2);
+  EXPECT_EQ(on.count(Op::kWrite), 1);
+  EXPECT_EQ(on.calls[0].flags, 0U) << "the space is kept";
+}
+
+ENGINE_TEST(DetectZeroes, UnmapFreesWhereTheNodeDoes) {
+  TestDriver& frees =
+      graph->Add("frees", 4096, Detecting(DetectZeroes::kUnmap));
+  TestDriver& keeps =
+      graph->Add("keeps", 4096, Detecting(DetectZeroes::kUnmap, false));
+  std::string zeros = Fill(0, 4096);
+  for (TestDriver* disk : {&frees, &keeps}) {
+    EXPECT_IO_OK(co_await graph->Open(*disk).Write(0, View(zeros)));
+  }
+  EXPECT_EQ(frees.calls[0].flags, kMayUnmap);
+  EXPECT_EQ(keeps.calls[0].flags, 0U);
+}
+
+ENGINE_TEST(DetectZeroes, KeepsTheOtherFlags) {
+  TestDriver& disk = graph->Add("disk", 4096, Detecting(DetectZeroes::kOn));
+  std::string zeros = Fill(0, 512);
+  EXPECT_IO_OK(co_await graph->Open(disk).Write(0, View(zeros), kFua));
+  EXPECT_EQ(disk.count(Op::kZero), 1);
+  EXPECT_EQ(disk.count(Op::kFlushToDisk), 1);
+}
+
+// The driver cannot be handed the client's memory: it may be zero no more.
+ENGINE_TEST(DetectZeroes, ReadsTheClientsMemoryOnce) {
+  TestDriver& disk = graph->Add("disk", 4096, Detecting(DetectZeroes::kOn));
+  disk.bytes() = Fill('o', 4096);
+  disk.refused[Op::kZero] = true;
+  disk.Hold(Op::kZero);
+  std::string memory = Fill(0, 512);
+  auto write = Start(graph->Open(disk).Write(0, View(memory)));
+  co_await Settle();
+  EXPECT_EQ(disk.waiting(Op::kZero), 1);
+  memory = Fill('x', 512);
+  disk.Release(Op::kZero);
+  co_await Settle();
+  EXPECT_TRUE(write->done());
+  EXPECT_EQ(disk.bytes().substr(0, 512), Fill(0, 512));
+}
+
+// -----------------------------------------------------------------------------
+
 ENGINE_TEST(Discard, IsDroppedUnlessTheNodeUnmaps) {
   TestDriver& disk = graph->Add("disk", 4096);
   Backend& user = graph->Open(disk);
