@@ -193,6 +193,40 @@ Task<IoStatus> FileDriver::WriteWithTail(int64_t offset, IoView data) {
                              data.Slice(blocks, data.size() - blocks), 1);
 }
 
+// --- Copies ------------------------------------------------------------------
+
+Task<IoStatus> FileDriver::CopyRangeFrom(Request& request, int64_t offset,
+                                         int64_t bytes, CopyTarget target) {
+  if (!CanCopy()) co_return IoError(ENOTSUP);
+  co_return co_await target.edge->CopyRangeTo(&request, target.offset, bytes,
+                                              {this, offset}, target.flags);
+}
+
+Task<IoStatus> FileDriver::CopyRangeTo(Request&, int64_t offset, int64_t bytes,
+                                       CopySource source) {
+  auto* from = dynamic_cast<FileDriver*>(source.leaf);
+  if (from == nullptr || !CanCopy()) co_return IoError(ENOTSUP);
+  for (int64_t done = 0; done < bytes;) {
+    const int64_t count = co_await file_->CopyFrom(
+        *from->file_, source.offset + done, offset + done, bytes - done);
+    switch (count) {
+      case -EINTR:
+        continue;
+      case 0:  // something cut the source short: it reads as zeros
+      case -EXDEV:
+      case -EINVAL:
+      case -EOPNOTSUPP:
+      case -ENOSYS:
+        co_return IoError(ENOTSUP);
+      default:
+        break;
+    }
+    if (count < 0) co_return IoError(static_cast<int>(-count));
+    done += count;
+  }
+  co_return IoStatus();
+}
+
 // --- Space -------------------------------------------------------------------
 
 Task<IoStatus> FileDriver::Allocate(int mode, int64_t offset, int64_t bytes,

@@ -74,6 +74,11 @@ class FileDriver final : public Driver {
   Task<IoStatus> FlushToDisk() override;
   Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
                                      int64_t bytes, bool precise) override;
+  // Only buffered regular files: copy_file_range(2).
+  Task<IoStatus> CopyRangeFrom(Request& request, int64_t offset, int64_t bytes,
+                               CopyTarget target) override;
+  Task<IoStatus> CopyRangeTo(Request& request, int64_t offset, int64_t bytes,
+                             CopySource source) override;
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void RefreshLimits(Limits* limits) override;
@@ -84,6 +89,8 @@ class FileDriver final : public Driver {
 
  private:
   Task<absl::Status> OpenFiles();
+
+  bool CanCopy() const { return buffered_ == nullptr && !block_device_; }
 
   static Task<IoStatus> ReadFrom(File& file, int64_t offset, IoView data);
   // Whole blocks of `alignment` at a time.

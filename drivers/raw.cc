@@ -82,6 +82,17 @@ Task<IoResult<BlockStatus>> RawDriver::Status(Request& request, int64_t offset,
   co_return status;
 }
 
+Task<IoStatus> RawDriver::CopyRangeFrom(Request& request, int64_t offset,
+                                        int64_t bytes, CopyTarget target) {
+  return file_->CopyRange(&request, options_.offset + offset, bytes, target);
+}
+
+Task<IoStatus> RawDriver::CopyRangeTo(Request& request, int64_t offset,
+                                      int64_t bytes, CopySource source) {
+  return file_->CopyRangeTo(&request, options_.offset + offset, bytes, source,
+                            request.flags() & kFilterPassesOn);
+}
+
 Task<IoResult<int64_t>> RawDriver::AllocatedBytes() {
   return file_->node().driver().AllocatedBytes();
 }

@@ -47,6 +47,10 @@ class RawDriver final : public Driver {
                           Preallocation preallocation) override;
   Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
                                      int64_t bytes, bool precise) override;
+  Task<IoStatus> CopyRangeFrom(Request& request, int64_t offset, int64_t bytes,
+                               CopyTarget target) override;
+  Task<IoStatus> CopyRangeTo(Request& request, int64_t offset, int64_t bytes,
+                             CopySource source) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void OnChildResized(Child& child) override;
 

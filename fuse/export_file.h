@@ -78,8 +78,7 @@ class ExportFile final : public Inode {
   Task<IoResult<uint32_t>> Write(Exchange* exchange);
   Task<IoResult<uint32_t>> Sync();
   Task<IoResult<uint32_t>> CopyFileRange(Exchange* exchange);
-  Task<IoStatus> CopyBytes(int64_t from, int64_t to, int64_t bytes,
-                           Exchange* exchange);
+  Task<IoStatus> CopyBytes(int64_t from, int64_t to, int64_t bytes);
 
   Task<IoResult<uint32_t>> Allocate(Exchange* exchange);
   Task<IoStatus> AllocateRange(int64_t offset, int64_t bytes, uint32_t mode);

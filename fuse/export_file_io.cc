@@ -100,29 +100,21 @@ Task<IoResult<uint32_t>> ExportFile::CopyFileRange(Exchange* exchange) {
   if (bytes > 0 && std::max(from, to) < std::min(from, to) + bytes) {
     co_return IoError(EINVAL);  // the ranges overlap
   }
-  BGFS_CO_TRY(co_await CopyBytes(from, to, bytes, exchange));
+  BGFS_CO_TRY(co_await CopyBytes(from, to, bytes));
   if (exchange->request.opcode == kOpCopyFileRange64) {
     co_return exchange->Put(CopyFileRangeOut{static_cast<uint64_t>(bytes)});
   }
   co_return exchange->Put(fuse_write_out{static_cast<uint32_t>(bytes), 0});
 }
 
-Task<IoStatus> ExportFile::CopyBytes(int64_t from, int64_t to, int64_t bytes,
-                                     Exchange* exchange) {
+Task<IoStatus> ExportFile::CopyBytes(int64_t from, int64_t to, int64_t bytes) {
+  if (bytes == 0) co_return IoStatus();
   const OwnResize own(this);
-  for (int64_t done = 0; done < bytes;) {
-    const int64_t part = std::min<int64_t>(bytes - done, exchange->capacity);
-    exchange->touched =
-        std::max(exchange->touched, static_cast<uint32_t>(part));
-    const IoView view(exchange->payload, part);
-    BGFS_CO_TRY(co_await backend_->Read(from + done, view));
-    const IoStatus written = co_await backend_->Write(to + done, view);
-    TouchModified();
-    if (!written.ok()) co_return written;
-    done += part;
-    KernelSawEnd(to + done);
-  }
-  co_return IoStatus();
+  const IoStatus copied =
+      co_await backend_->CopyRange(from, *backend_, to, bytes);
+  TouchModified();
+  if (copied.ok()) KernelSawEnd(to + bytes);
+  co_return copied;
 }
 
 }  // namespace bgfs::fuse

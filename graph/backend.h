@@ -49,6 +49,10 @@ class Backend {
   Task<IoStatus> Reserve(int64_t offset, int64_t bytes);
   Task<IoStatus> Truncate(int64_t size_bytes, bool exact,
                           Preallocation preallocation = Preallocation::kOff);
+  // Copies inside the host where it can, else through memory. EINVAL for ranges
+  // of one node that overlap. May have copied a part when it fails.
+  Task<IoStatus> CopyRange(int64_t offset, Backend& to, int64_t to_offset,
+                           int64_t bytes, RequestFlags flags = 0);
   Task<IoStatus> Flush();
   // Through the whole chain: kData or kZero as a reader would see it.
   Task<IoResult<BlockStatus>> Status(int64_t offset, int64_t bytes);

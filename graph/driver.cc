@@ -45,6 +45,14 @@ Task<IoResult<Range>> Driver::ChangeWindow(const Request&) {
   co_return Range{};
 }
 
+Task<IoStatus> Driver::CopyRangeFrom(Request&, int64_t, int64_t, CopyTarget) {
+  co_return IoError(ENOTSUP);
+}
+
+Task<IoStatus> Driver::CopyRangeTo(Request&, int64_t, int64_t, CopySource) {
+  co_return IoError(ENOTSUP);
+}
+
 PermissionSet Driver::ChildPermissions(const Child& child,
                                        const PermissionSet& users) const {
   switch (child.role()) {

@@ -94,6 +94,17 @@ class Driver {
   // engine asks Status() what is not allocated.
   virtual Task<IoResult<Range>> ChangeWindow(const Request& request);
 
+  // Copy range, without the data passing through here (engine.md, 2.10). A copy
+  // goes down its source first: a filter calls CopyRange() on its child, the
+  // leaf that has the bytes calls target.edge->CopyRangeTo(). Then it goes down
+  // the target in the same way, until the leaf there sees whether it is of one
+  // kind with source.leaf. Both ranges lie inside their nodes and are aligned.
+  // ENOTSUP: the data is read and written.
+  virtual Task<IoStatus> CopyRangeFrom(Request& request, int64_t offset,
+                                       int64_t bytes, CopyTarget target);
+  virtual Task<IoStatus> CopyRangeTo(Request& request, int64_t offset,
+                                     int64_t bytes, CopySource source);
+
   // Bytes that this node's own layer takes on the host's disk (its file's,
   // for a format), without backing layers.
   virtual Task<IoResult<int64_t>> AllocatedBytes() = 0;

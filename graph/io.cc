@@ -15,13 +15,6 @@
 #include "graph/async/check.h"
 
 namespace bgfs {
-namespace {
-
-bool ValidRange(int64_t offset, int64_t bytes) {
-  return offset >= 0 && bytes >= 0 && bytes <= Range::kToInfinity - offset;
-}
-
-}  // namespace
 
 // --- Entry points: the methods of Child ------------------------------------
 

@@ -15,6 +15,10 @@
 
 namespace bgfs {
 
+inline bool ValidRange(int64_t offset, int64_t bytes) {
+  return offset >= 0 && bytes >= 0 && bytes <= Range::kToInfinity - offset;
+}
+
 // Where the whole blocks of an unaligned range [offset, end) are: [middle,
 // tail), which may be empty. Before and behind it lies less than a block each;
 // a range inside one block is all before it.

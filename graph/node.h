@@ -75,6 +75,15 @@ class Child {
                       RequestFlags flags = 0);
   Task<IoStatus> Discard(Request* parent, int64_t offset, int64_t bytes);
   Task<IoStatus> Reserve(Request* parent, int64_t offset, int64_t bytes);
+  // Offloads a copy of [offset, offset + bytes) of this node to `target`, or
+  // else ENOTSUP: the caller reads and writes all of it. So it is too where the
+  // write would have to wait, which might be for a copy in the other direction;
+  // for one that grows the target; and between parts.
+  Task<IoStatus> CopyRange(Request* parent, int64_t offset, int64_t bytes,
+                           CopyTarget target);
+  // Its second half, for drivers.
+  Task<IoStatus> CopyRangeTo(Request* parent, int64_t offset, int64_t bytes,
+                             CopySource source, RequestFlags flags);
   // `exact`: else a node that is larger already stays so.
   Task<IoStatus> Truncate(Request* parent, int64_t size_bytes, bool exact,
                           Preallocation preallocation);

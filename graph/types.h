@@ -11,6 +11,8 @@
 
 namespace bgfs {
 
+class Child;
+class Driver;
 class Node;
 
 // Rights on a node (engine.md, 4). The bit order is that of QEMU's image locks.
@@ -147,6 +149,18 @@ struct BlockStatus {
 // What becomes of a write of zeros (engine.md, 2.4): a zero request, which may
 // free the space as well. kUnmap is for nodes with NodeOptions::unmap.
 enum class DetectZeroes : uint8_t { kOff, kOn, kUnmap };
+
+// The ends of a copy (engine.md, 2.10) while it looks for a way to offload it:
+// where it is to go, and the leaf where it was found to come from.
+struct CopyTarget {
+  Child* edge;
+  int64_t offset;
+  RequestFlags flags;  // of the write
+};
+struct CopySource {
+  Driver* leaf;
+  int64_t offset;
+};
 
 // How a truncate sets the new size (engine.md, 2.8).
 enum class Preallocation : uint8_t { kOff, kMetadata, kFalloc, kFull };

@@ -27,6 +27,8 @@ struct Completion {
   std::coroutine_handle<> waiter;
 };
 
+class File;
+
 struct FileOp : Completion {
   enum class Kind : uint8_t {
     kRead,      // offset, view
@@ -35,11 +37,16 @@ struct FileOp : Completion {
     kDataSync,  // file data and the metadata needed to read it
     kAllocate,  // fallocate(mode, offset, bytes)
     kTruncate,  // ftruncate(bytes)
+    // copy_file_range() of `bytes` from source_offset of `source`, a file of
+    // the same loop
+    kCopyRange,
   };
   Kind kind = Kind::kRead;
   int mode = 0;
   int64_t offset = 0;
   int64_t bytes = 0;
+  File* source = nullptr;
+  int64_t source_offset = 0;
   IoView view;
   IovecList pieces;  // filled by the body when the view has several
 };
@@ -92,8 +99,11 @@ class File {
   class Awaiter {
    public:
     Awaiter(File* file, FileOp::Kind kind, int64_t offset, int64_t bytes,
-            IoView view, int mode)
+            IoView view, int mode, File* source = nullptr,
+            int64_t source_offset = 0)
         : file_(file) {
+      op_.source = source;
+      op_.source_offset = source_offset;
       op_.kind = kind;
       op_.mode = mode;
       op_.offset = offset;
@@ -120,6 +130,13 @@ class File {
   }
   Awaiter Write(int64_t offset, IoView from) {
     return Awaiter(this, FileOp::Kind::kWrite, offset, from.size(), from, 0);
+  }
+  // May be short, and is 0 at the end of `source`. EXDEV, EINVAL, EOPNOTSUPP
+  // and the like where these two files cannot.
+  Awaiter CopyFrom(File& source, int64_t source_offset, int64_t offset,
+                   int64_t bytes) {
+    return Awaiter(this, FileOp::Kind::kCopyRange, offset, bytes, IoView(), 0,
+                   &source, source_offset);
   }
   Awaiter DataSync() {
     return Awaiter(this, FileOp::Kind::kDataSync, 0, 0, IoView(), 0);

@@ -131,6 +131,19 @@ bool UringFile::Start(FileOp* op) {
           },
           op);
       return false;
+    case FileOp::Kind::kCopyRange:
+      loop_->StartOffload(
+          Loop::Offload::kBlocking,
+          [this, op] {
+            loff_t from = op->source_offset;
+            loff_t to = op->offset;
+            const ssize_t count =
+                copy_file_range(static_cast<UringFile*>(op->source)->fd_, &from,
+                                fd_, &to, static_cast<size_t>(op->bytes), 0);
+            op->result = count >= 0 ? count : -errno;
+          },
+          op);
+      return false;
   }
   BGFS_CHECK(false);
 }

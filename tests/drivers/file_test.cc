@@ -97,6 +97,35 @@ TEST(FileDriverTest, WhatTheFileLostReadsAsZeros) {
   }
 }
 
+// The file system shares the blocks, or copies them itself.
+TEST(FileDriverTest, CopiesInsideTheHost) {
+  TempFolder folder;
+  std::string content;
+  for (int i = 0; i < 300000; ++i) content += static_cast<char>(i * 7 % 251);
+  const std::string from = folder.Write("from", content);
+  const std::string to = folder.Write("to", std::string(300000, 'o'));
+  for (const char* cache : {"", "cache { direct: true } "}) {
+    TestGraph graph;
+    auto source = graph.Disk(absl::StrCat("read_only: false ", cache,
+                                          "file { filename: \"", from, "\" }"));
+    auto target = graph.Disk(absl::StrCat("read_only: false ", cache,
+                                          "file { filename: \"", to, "\" }"));
+    EXPECT_EQ(target->Write(0, std::string(300000, 'o')), 0);
+    // Not the fallback.
+    const IoStatus offloaded = source->Do(source->backend().root().CopyRange(
+        nullptr, 1000, 200000, {&target->backend().root(), 5, 0}));
+    EXPECT_EQ(offloaded.error(), *cache == 0 ? 0 : ENOTSUP);
+    EXPECT_EQ(source
+                  ->Do(source->backend().CopyRange(1000, target->backend(), 5,
+                                                   200000))
+                  .error(),
+              0);
+    EXPECT_EQ(target->Read(0, 300000), std::string(5, 'o') +
+                                           content.substr(1000, 200000) +
+                                           std::string(99995, 'o'));
+  }
+}
+
 TEST(FileDriverTest, DirectKeepsTheExactSize) {
   TempFolder folder;
   const std::string path =

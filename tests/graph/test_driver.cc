@@ -41,8 +41,8 @@ class TestDriver::Active {
 
 std::ostream& operator<<(std::ostream& out, const TestDriver::Call& call) {
   static constexpr std::array<const char*, TestDriver::kOps> kNames = {
-      "read",     "write",     "zero",        "discard", "reserve",
-      "truncate", "flush(os)", "flush(disk)", "status",  "window"};
+      "read",      "write",       "zero",   "discard", "reserve", "truncate",
+      "flush(os)", "flush(disk)", "status", "copy",    "window"};
   return out << kNames[static_cast<size_t>(call.op)] << " [" << call.offset
              << ", +" << call.bytes << ")";
 }
@@ -207,6 +207,29 @@ Task<IoResult<Range>> TestDriver::ChangeWindow(const Request& request) {
                       request.range().bytes, 0, nullptr, &request});
   if (!entered.ok()) co_return entered;
   co_return window ? window(request) : Range{};
+}
+
+Task<IoStatus> TestDriver::CopyRangeFrom(Request& request, int64_t offset,
+                                         int64_t bytes, CopyTarget target) {
+  const Active active(this, &request);
+  if (!copies) co_return IoError(ENOTSUP);
+  co_return co_await target.edge->CopyRangeTo(&request, target.offset, bytes,
+                                              {this, offset}, target.flags);
+}
+
+Task<IoStatus> TestDriver::CopyRangeTo(Request& request, int64_t offset,
+                                       int64_t bytes, CopySource source) {
+  const Active active(this, &request);
+  CheckAligned(Op::kCopy, offset, bytes);
+  const auto* from = dynamic_cast<TestDriver*>(source.leaf);
+  if (from == nullptr || !copies) co_return IoError(ENOTSUP);
+  BGFS_CO_TRY(co_await Enter(
+      {Op::kCopy, offset, bytes, request.flags(), nullptr, &request}));
+  const auto count = static_cast<size_t>(bytes);
+  bytes_.replace(
+      static_cast<size_t>(offset), count,
+      from->bytes_.substr(static_cast<size_t>(source.offset), count));
+  co_return IoStatus();
 }
 
 Task<IoResult<int64_t>> TestDriver::AllocatedBytes() {

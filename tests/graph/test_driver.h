@@ -34,6 +34,7 @@ class TestDriver : public Driver {
     kFlushToOs,
     kFlushToDisk,
     kStatus,
+    kCopy,  // as the target
     kWindow,
   };
   static constexpr size_t kOps = static_cast<size_t>(Op::kWindow) + 1;
@@ -63,6 +64,7 @@ class TestDriver : public Driver {
   Limits wanted_limits;  // then node().RefreshLimits()
   std::function<Range(const Request&)> window;
   std::function<BlockStatus(int64_t offset, int64_t bytes)> block_status;
+  bool copies = false;            // is a leaf that offloads copies
   PerOp<bool> refused;            // answers ENOTSUP
   bool fua = false;               // has_fua()
   bool truncates_exactly = true;  // else a failed truncate has grown already
@@ -106,6 +108,10 @@ class TestDriver : public Driver {
   Task<IoResult<BlockStatus>> Status(Request& request, int64_t offset,
                                      int64_t bytes, bool precise) override;
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
+  Task<IoStatus> CopyRangeFrom(Request& request, int64_t offset, int64_t bytes,
+                               CopyTarget target) override;
+  Task<IoStatus> CopyRangeTo(Request& request, int64_t offset, int64_t bytes,
+                             CopySource source) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void RefreshLimits(Limits* limits) override;
   void OnChildResized(Child&) override { ++children_resized; }

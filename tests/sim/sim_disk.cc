@@ -32,9 +32,12 @@ struct SimOp {
 
   bool transfers() const {
     return op != nullptr &&
-           (op->kind == Kind::kRead || op->kind == Kind::kWrite);
+           (op->kind == Kind::kRead || op->kind == Kind::kWrite || copies());
   }
-  bool writes() const { return op != nullptr && op->kind == Kind::kWrite; }
+  bool copies() const { return op != nullptr && op->kind == Kind::kCopyRange; }
+  bool writes() const {
+    return op != nullptr && (op->kind == Kind::kWrite || copies());
+  }
   bool syncs() const {
     return op != nullptr &&
            (op->kind == Kind::kSync || op->kind == Kind::kDataSync);
@@ -58,6 +61,8 @@ const char* NameOf(const SimOp& op) {
       return "allocate";
     case Kind::kTruncate:
       return "truncate";
+    case Kind::kCopyRange:
+      return "copy";
   }
   return "?";
 }
@@ -70,7 +75,7 @@ std::optional<SimChange> ChangeOf(const FileOp& op) {
     change.kind = SimChange::Kind::kResize;
     return change;
   }
-  if (op.kind == Kind::kWrite) return change;
+  if (op.kind == Kind::kWrite || op.kind == Kind::kCopyRange) return change;
   change.keep_size = (op.mode & FALLOC_FL_KEEP_SIZE) != 0;
   switch (op.mode & ~FALLOC_FL_KEEP_SIZE) {
     case 0:
@@ -270,6 +275,10 @@ bool SimDisk::Start(SimFile* file, FileOp* op) {
   return true;
 }
 
+const SimImage& SimDisk::SourceOf(const SimOp& sim) {
+  return static_cast<SimFile*>(sim.op->source)->inode_->store.cached();
+}
+
 // What the kernel says to such a call, before it looks at the file: 0 or an
 // errno.
 int SimDisk::Refusal(const SimOp& sim) const {
@@ -284,6 +293,7 @@ int SimDisk::Refusal(const SimOp& sim) const {
   if (truncates && file.inode_->device) return EINVAL;
   if (changes && !ChangeOf(op).has_value()) return EOPNOTSUPP;
   if (!sim.transfers() || !file.options_.direct) return 0;
+  if (sim.copies()) return EINVAL;
   const bool aligned =
       (op.offset | op.bytes) % options_.request_alignment == 0 &&
       op.view.AlignedTo(options_.memory_alignment);
@@ -311,7 +321,8 @@ void SimDisk::Plan(SimOp* sim) {
     const int64_t unit = options_.request_alignment;
     sim->bytes = std::min(op.bytes, (sim->bytes + unit - 1) / unit * unit);
   }
-  if (sim->writes() && random.Chance(0.5)) {
+  // A copy reads its source when it gets there.
+  if (op.kind == Kind::kWrite && random.Chance(0.5)) {
     sim->captured = true;
     sim->data.resize(static_cast<size_t>(op.bytes));
     op.view.CopyTo(sim->data.data());
@@ -384,6 +395,10 @@ void SimDisk::Begin(SimOp* sim) {
   }
   const Inode& inode = *sim->file->inode_;
   const int64_t left = inode.store.cached().size() - sim->op->offset;
+  if (sim->copies()) {
+    const int64_t source_left = SourceOf(*sim).size() - sim->op->source_offset;
+    sim->bytes = std::clamp<int64_t>(source_left, 0, sim->bytes);
+  }
   if (!sim->writes()) {
     sim->bytes = std::clamp<int64_t>(left, 0, sim->bytes);
     sim->data.resize(static_cast<size_t>(sim->bytes));
@@ -457,7 +472,11 @@ void SimDisk::DoPart(SimOp* sim) {
     return;
   }
   SimChange change = *ChangeOf(op);
-  if (op.kind == Kind::kWrite) {
+  if (sim->copies()) {
+    change.offset += from;
+    change.bytes = length;
+    change.data = SourceOf(*sim).Read(op.source_offset + from, length);
+  } else if (op.kind == Kind::kWrite) {
     change.offset += from;
     change.bytes = length;
     if (sim->captured) {

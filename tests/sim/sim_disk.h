@@ -146,6 +146,8 @@ class SimDisk {
   void StartQuery(SimFile* file, Completion* completion);
   SimOp* NewOp(SimFile* file, Completion* completion, FileOp* op);
   int Refusal(const SimOp& op) const;
+  // What a copy reads.
+  static const SimImage& SourceOf(const SimOp& op);
   void Plan(SimOp* op);
   bool TakeFault(SimOp* op);
   void ContinueLater(SimOp* op);

@@ -1,0 +1,185 @@
+// Copy range (engine.md, 2.10).
+
+#include "drivers/raw.h"
+#include "graph/drain.h"
+#include "tests/graph/test_graph.h"
+
+namespace bgfs {
+namespace {
+
+using Op = TestDriver::Op;
+using Call = TestDriver::Call;
+
+std::vector<Call> Calls(std::initializer_list<Call> calls) { return calls; }
+
+// Two leaves that offload copies, with a backend each.
+struct Pair {
+  explicit Pair(TestGraph* graph, const Limits& limits = {})
+      : source(graph->Add("source", 8192, limits)),
+        target(graph->Add("target", 8192, limits)),
+        from(graph->Open(source)),
+        to(graph->Open(target)) {
+    source.bytes() = Fill('s', 4096) + Fill('t', 4096);
+    source.copies = target.copies = true;
+  }
+  TestDriver& source;
+  TestDriver& target;
+  Backend& from;
+  Backend& to;
+};
+
+Task<Backend*> OverRaw(TestGraph* graph, std::string name, TestDriver& disk) {
+  auto owned = std::make_unique<RawDriver>(RawDriver::Options{512, {}});
+  RawDriver* raw = owned.get();
+  graph->AddNode(std::move(name), 0, std::move(owned));
+  graph->Attach(*raw, "file", ChildRole::kFilter, disk);
+  EXPECT_TRUE((co_await raw->Open()).ok());
+  co_return &graph->Open(*raw);
+}
+
+ENGINE_TEST(Copy, IsOffloadedBetweenLeavesOfOneKind) {
+  Pair pair(graph);
+  EXPECT_IO_OK(co_await pair.from.CopyRange(4000, pair.to, 100, 200));
+  EXPECT_EQ(pair.target.bytes().substr(100, 201),
+            Fill('s', 96) + Fill('t', 104) + Fill(0, 1));
+  EXPECT_EQ(pair.source.calls.size(), 0U);
+  EXPECT_EQ(pair.target.calls, Calls({{Op::kCopy, 100, 200}}));
+}
+
+ENGINE_TEST(Copy, GoesDownThroughFilters) {
+  Pair pair(graph);
+  Backend* from = co_await OverRaw(graph, "raw1", pair.source);
+  Backend* to = co_await OverRaw(graph, "raw2", pair.target);
+  EXPECT_IO_OK(co_await from->CopyRange(3584, *to, 512, 1024));
+  EXPECT_EQ(pair.target.calls, Calls({{Op::kCopy, 1024, 1024}}));
+  EXPECT_EQ(pair.target.bytes().substr(1024, 1024), Fill('t', 1024));
+}
+
+ENGINE_TEST(Copy, FallsBackToReadingAndWriting) {
+  Pair pair(graph);
+  for (int step = 0; step < 3; ++step) {
+    pair.source.copies = step != 0;
+    pair.target.copies = step != 1;
+    pair.target.refused[Op::kCopy] = step == 2;
+    pair.target.bytes() = Fill(0, 8192);
+    EXPECT_IO_OK(co_await pair.from.CopyRange(4000, pair.to, 100, 200));
+    EXPECT_EQ(pair.target.bytes().substr(100, 200),
+              Fill('s', 96) + Fill('t', 104));
+    EXPECT_EQ(pair.target.count(Op::kWrite), step + 1);
+  }
+}
+
+ENGINE_TEST(Copy, OtherErrorsAreErrors) {
+  Pair pair(graph);
+  pair.target.Fail(Op::kCopy, ENOSPC);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(0, pair.to, 0, 512), ENOSPC);
+  EXPECT_EQ(pair.target.count(Op::kWrite), 0);
+  pair.source.copies = false;
+  pair.source.Fail(Op::kRead, EIO);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(0, pair.to, 0, 512), EIO);
+  EXPECT_EQ(pair.target.count(Op::kWrite), 0);
+}
+
+ENGINE_TEST(Copy, IsTrackedAsAReadAndAWrite) {
+  Pair pair(graph);
+  pair.target.Hold(Op::kCopy);
+  auto copy = Start(pair.from.CopyRange(0, pair.to, 4096, 512));
+  co_await Settle();
+  EXPECT_EQ(pair.source.node().requests().count(), 1);
+  EXPECT_EQ(pair.target.node().requests().count(), 1);
+  std::string data = Fill('n', 512);
+  auto write = Start(pair.from.Write(0, View(data), kSerialise));
+  auto read = Start(pair.to.Read(4096, View(data), kSerialise));
+  EXPECT_IO_OK(co_await pair.to.Read(0, View(data), kSerialise));
+  co_await Settle();
+  EXPECT_FALSE(write->done() || read->done());
+  pair.target.Release(Op::kCopy);
+  co_await Settle();
+  EXPECT_TRUE(copy->done() && write->done() && read->done());
+  EXPECT_GT(pair.target.node().write_generation(), 1);
+}
+
+// Each holds the read that the write of the other would wait for.
+ENGINE_TEST(Copy, TwoInOppositeDirectionsDoNotWaitForEachOther) {
+  Pair pair(graph);
+  const auto all = [](const Request& request) {
+    return request.kind() == RequestKind::kWrite ? Range{0, 8192} : Range{};
+  };
+  pair.source.window = pair.target.window = all;
+  pair.target.Hold(Op::kWindow);
+  auto there = Start(pair.from.CopyRange(0, pair.to, 0, 512));
+  auto back = Start(pair.to.CopyRange(4096, pair.from, 4096, 512));
+  co_await Settle();
+  pair.target.Release(Op::kWindow);
+  co_await Settle();
+  EXPECT_TRUE(there->done() && back->done());
+  EXPECT_IO_OK(there->result());
+  EXPECT_IO_OK(back->result());
+  EXPECT_EQ(pair.target.bytes().substr(0, 512), Fill('s', 512));
+}
+
+// Its write would wait for its own read.
+ENGINE_TEST(Copy, InsideOneNodeWhoseWriteClaimsTheSource) {
+  Pair pair(graph);
+  pair.source.window = [](const Request&) { return Range{0, 8192}; };
+  EXPECT_IO_OK(co_await pair.from.CopyRange(0, pair.from, 4096, 512));
+  EXPECT_EQ(pair.source.count(Op::kCopy), 0);
+  EXPECT_EQ(pair.source.bytes().substr(4096, 513),
+            Fill('s', 512) + Fill('t', 1));
+}
+
+ENGINE_TEST(Copy, ThatGrowsTheTargetGoesThroughMemory) {
+  Pair pair(graph);
+  EXPECT_IO_OK(co_await pair.from.CopyRange(0, pair.to, 8000, 1000));
+  EXPECT_EQ(pair.to.size(), 9000);
+  EXPECT_EQ(pair.target.bytes().substr(8000), Fill('s', 1000));
+  EXPECT_EQ(pair.target.count(Op::kCopy), 0);
+}
+
+ENGINE_TEST(Copy, UnalignedEndsArePadded) {
+  Pair pair(graph, Aligned(512));
+  EXPECT_IO_OK(co_await pair.from.CopyRange(0, pair.to, 100, 512));
+  EXPECT_EQ(pair.target.bytes().substr(99, 514),
+            Fill(0, 1) + Fill('s', 512) + Fill(0, 1));
+}
+
+ENGINE_TEST(Copy, IsRefusedWhereAReadOrAWriteWouldBe) {
+  Pair pair(graph);
+  Backend& reader =
+      graph->Open(pair.target, {kConsistentRead, kAllPermissions});
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(0, reader, 0, 512), EPERM);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(-1, pair.to, 0, 512), EIO);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(0, pair.to, -1, 512), EIO);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(8000, pair.to, 0, 512), EIO);
+  EXPECT_IO_ERROR(co_await pair.from.CopyRange(0, pair.from, 511, 512), EINVAL);
+  EXPECT_IO_OK(co_await pair.from.CopyRange(0, pair.to, 0, 0));
+  EXPECT_TRUE(pair.target.calls.empty());
+}
+
+ENGINE_TEST(Copy, IsDurableWhereTheTargetWritesThrough) {
+  Pair pair(graph);
+  pair.to.SetWritethrough(true);
+  EXPECT_IO_OK(co_await pair.from.CopyRange(0, pair.to, 0, 512));
+  EXPECT_EQ(pair.target.count(Op::kFlushToDisk), 1);
+}
+
+// Parked at one gate, it is not in flight behind the other.
+ENGINE_TEST(Copy, WaitsForBothGatesAtOnce) {
+  Pair pair(graph);
+  Drain target({&pair.target.node()});
+  co_await target.Begin();
+  auto copy = Start(pair.from.CopyRange(0, pair.to, 0, 512));
+  co_await Settle();
+  Drain source({&pair.source.node()});
+  co_await source.Begin();
+  target.End();
+  co_await Settle();
+  EXPECT_FALSE(copy->done());
+  EXPECT_TRUE(pair.target.calls.empty());
+  source.End();
+  co_await Settle();
+  EXPECT_TRUE(copy->done());
+}
+
+}  // namespace
+}  // namespace bgfs
