@@ -336,7 +336,8 @@ Task<IoResult<BlockStatus>> FileDriver::Status(Request&, int64_t offset,
   const IoResult<int64_t> data = co_await file_->SeekData(offset);
   if (data.ok() && *data == offset) {
     const IoResult<int64_t> hole = co_await file_->SeekHole(offset);
-    if (hole.ok() && *hole > offset) end = std::min(end, *hole);
+    // All of it, also past the end of the range: the engine remembers it.
+    if (hole.ok() && *hole > offset) end = *hole;
   } else if (data.error() == ENXIO || (data.ok() && *data > offset)) {
     if (data.ok()) end = std::min(end, *data);
     status.flags &= ~BlockStatus::kData;

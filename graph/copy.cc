@@ -95,7 +95,7 @@ Task<IoStatus> Child::CopyRangeTo(Request* parent, int64_t offset,
     flush = NodeIo::NeedsFlush(*node_, request);
     const IoStatus status =
         co_await node_->driver().CopyRangeTo(request, offset, bytes, source);
-    NodeIo::Wrote(*node_);
+    NodeIo::Changed(request);
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();

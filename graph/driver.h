@@ -80,8 +80,9 @@ class Driver {
   // down is durable. Not called when any of it failed.
   virtual Task<void> AfterFlush();
 
-  // Status of a range inside the node, from its start as far as it holds (cut
-  // to whole blocks of request_alignment by the engine).
+  // Status of a range inside the node, from its start as far as it holds, which
+  // may be further than asked (the engine cuts it, also to whole blocks of
+  // request_alignment).
   // `precise`: zeros are told from data, though it may take I/O. The default
   // says data that is allocated here. The request may still be waiting, as in
   // ChangeWindow(), when it is a read with kCopyOnRead.

@@ -64,7 +64,7 @@ Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
     BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
     flush = NodeIo::NeedsFlush(*node_, request);
     const IoStatus status = co_await NodeIo::Write(*node_, request, data);
-    NodeIo::Wrote(*node_);
+    NodeIo::Changed(request);
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();
@@ -85,7 +85,7 @@ Task<IoStatus> Child::Zero(Request* parent, int64_t offset, int64_t bytes,
     BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
     flush = NodeIo::NeedsFlush(*node_, request);
     const IoStatus status = co_await NodeIo::Zero(*node_, request);
-    NodeIo::Wrote(*node_);
+    NodeIo::Changed(request);
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();
@@ -100,7 +100,7 @@ Task<IoStatus> Child::Discard(Request* parent, int64_t offset, int64_t bytes) {
   Request request(*node_, parent, RequestKind::kDiscard, {offset, bytes}, 0);
   BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
   const IoStatus status = co_await NodeIo::Discard(*node_, request);
-  NodeIo::Wrote(*node_);
+  NodeIo::Changed(request);
   co_return status;
 }
 
@@ -136,7 +136,7 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
   }
   const IoStatus status =
       co_await NodeIo::Truncate(*node_, request, size_bytes, preallocation);
-  NodeIo::Wrote(*node_);
+  NodeIo::Changed(request);
   co_return status;
 }
 

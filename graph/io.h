@@ -63,9 +63,17 @@ class NodeIo {
                                  int64_t size_bytes,
                                  Preallocation preallocation);
 
-  // Counts a change of the node's bytes, before the reply, also when it failed
-  // half-way.
+  // The books, before the reply and also when it failed half-way: that the node
+  // has something new to flush,
   static void Wrote(Node& node) { ++node.write_generation_; }
+  // and that this request has changed what a client sees.
+  static void Changed(const Request& request) {
+    Node& node = request.node();
+    Wrote(node);
+    if (request.is_zero() || request.kind() != RequestKind::kWrite) {
+      node.status_cache_.Forget(request.range());
+    }
+  }
 
  private:
   static IoStatus ClaimForEngine(const Child& edge, Request& request);
@@ -105,6 +113,13 @@ class NodeIo {
   // Read-modify-write inside one block of request_alignment.
   static Task<IoStatus> WriteBlockPart(Node& node, Request& request,
                                        int64_t offset, IoView data);
+
+  // The driver's, or what the node remembers.
+  static Task<IoResult<BlockStatus>> CachedStatus(Node& node, Request& request,
+                                                  int64_t offset, int64_t bytes,
+                                                  bool precise);
+  static Task<IoResult<BlockStatus>> LeafStatus(Node& node, Request& request,
+                                                int64_t offset, int64_t bytes);
 
   static Task<IoStatus> ZeroRange(Node& node, Request& request, int64_t offset,
                                   int64_t bytes, RequestFlags flags);

@@ -29,6 +29,34 @@ int64_t NextPiece(int64_t offset, int64_t end, int64_t alignment, int64_t max) {
 
 // --- Block status ----------------------------------------------------------
 
+Task<IoResult<BlockStatus>> NodeIo::CachedStatus(Node& node, Request& request,
+                                                 int64_t offset, int64_t bytes,
+                                                 bool precise) {
+  // Elsewhere the answer costs no system call, or may change from below.
+  if (!precise || !node.children_.empty()) {
+    return node.driver_->Status(request, offset, bytes, precise);
+  }
+  return LeafStatus(node, request, offset, bytes);
+}
+
+Task<IoResult<BlockStatus>> NodeIo::LeafStatus(Node& node, Request& request,
+                                               int64_t offset, int64_t bytes) {
+  constexpr uint32_t kDataHere =
+      BlockStatus::kData | BlockStatus::kAllocated | BlockStatus::kRaw;
+  StatusCache& cache = node.status_cache_;
+  if (const int64_t known = cache.DataFrom(offset); known > 0) {
+    co_return BlockStatus{kDataHere, known, &node, offset};
+  }
+  const int64_t epoch = cache.epoch();
+  IoResult<BlockStatus> status =
+      co_await node.driver_->Status(request, offset, bytes, /*precise=*/true);
+  if (status.ok() && status->flags == kDataHere && status->file == &node &&
+      status->file_offset == offset) {
+    cache.Remember({offset, status->bytes}, epoch);
+  }
+  co_return status;
+}
+
 Task<IoResult<BlockStatus>> NodeIo::Status(Node& node, Request& request,
                                            int64_t offset, int64_t bytes,
                                            bool precise) {
@@ -36,7 +64,7 @@ Task<IoResult<BlockStatus>> NodeIo::Status(Node& node, Request& request,
   const int64_t from = AlignDown(offset, alignment);
   const int64_t to = std::min(AlignUp(offset + bytes, alignment), node.size_);
   IoResult<BlockStatus> status =
-      co_await node.driver_->Status(request, from, to - from, precise);
+      co_await CachedStatus(node, request, from, to - from, precise);
   if (!status.ok()) co_return status;
   BGFS_CHECK(status->bytes > 0);
   int64_t end = std::min(from + status->bytes, to);

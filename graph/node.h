@@ -27,6 +27,7 @@
 #include "graph/async/task.h"
 #include "graph/driver.h"
 #include "graph/request.h"
+#include "graph/status_cache.h"
 #include "graph/types.h"
 
 namespace bgfs {
@@ -177,6 +178,7 @@ class Node {
   int64_t size_ = 0;
   // Past size_ the driver may hold what a write that failed has left.
   bool tail_dirty_ = false;
+  StatusCache status_cache_;
   Limits limits_;
   std::vector<std::unique_ptr<Child>> children_;
   std::vector<Child*> parents_;     // edges that lead here

@@ -116,6 +116,99 @@ struct Chain {
   TestDriver& top;
 };
 
+// --- The cache of a protocol node --------------------------------------------
+
+// A file that is data throughout and says so, or a hole.
+BlockStatus Extent(TestDriver& disk, int64_t offset, bool data) {
+  BlockStatus status;
+  status.flags = BlockStatus::kAllocated | BlockStatus::kRaw |
+                 (data ? BlockStatus::kData : BlockStatus::kZero);
+  status.bytes = disk.node().size() - offset;
+  status.file = &disk.node();
+  status.file_offset = offset;
+  return status;
+}
+
+ENGINE_TEST(StatusCache, AnExtentOfDataIsLookedUpOnce) {
+  TestDriver& disk = graph->Add("disk", 8192);
+  disk.block_status = [&disk](int64_t offset, int64_t) {
+    return Extent(disk, offset, true);
+  };
+  Child& root = graph->Open(disk).root();
+  for (const int64_t offset : {1024, 4096, 8000, 1024}) {
+    const auto status = co_await root.Status(nullptr, offset, 100, true);
+    EXPECT_IO_OK(status);
+    EXPECT_EQ(status->flags & ~BlockStatus::kEof,
+              BlockStatus::kData | BlockStatus::kAllocated | BlockStatus::kRaw);
+    EXPECT_EQ(status->bytes, 100);
+    EXPECT_EQ(status->file, &disk.node());
+    EXPECT_EQ(status->file_offset, offset);
+  }
+  EXPECT_EQ(disk.count(Op::kStatus), 1);
+  EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+  EXPECT_EQ(disk.count(Op::kStatus), 2) << "before the extent";
+}
+
+ENGINE_TEST(StatusCache, HolesAreNotRemembered) {
+  TestDriver& disk = graph->Add("disk", 8192);
+  disk.block_status = [&disk](int64_t offset, int64_t) {
+    return Extent(disk, offset, false);
+  };
+  Child& root = graph->Open(disk).root();
+  EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+  EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+  EXPECT_EQ(disk.count(Op::kStatus), 2);
+}
+
+ENGINE_TEST(StatusCache, IsForgottenByWhatMayChangeIt) {
+  TestDriver& disk = graph->Add("disk", 8192, Unmapping());
+  disk.block_status = [&disk](int64_t offset, int64_t) {
+    return Extent(disk, offset, true);
+  };
+  Backend& user = graph->Open(disk);
+  Child& root = user.root();
+  int looked_up = 0;
+  for (int step = 0; step < 5; ++step) {
+    EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+    EXPECT_EQ(disk.count(Op::kStatus), ++looked_up) << "step " << step;
+    EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+    EXPECT_EQ(disk.count(Op::kStatus), looked_up);
+    if (step == 0) EXPECT_IO_OK(co_await user.Zero(4096, 512));
+    if (step == 1) EXPECT_IO_OK(co_await user.Discard(4096, 512));
+    if (step == 2) EXPECT_IO_OK(co_await user.Truncate(4096, true));
+    if (step == 3) {
+      disk.Fail(Op::kZero, EIO);
+      EXPECT_IO_ERROR(co_await user.Zero(0, 512), EIO);
+    }
+  }
+  std::string data = Fill('d', 512);
+  EXPECT_IO_OK(co_await user.Write(0, View(data)));
+  EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
+  EXPECT_EQ(disk.count(Op::kStatus), looked_up) << "a write leaves data";
+}
+
+// The answer was right when the driver looked, and no longer is.
+ENGINE_TEST(StatusCache, AnswersThatAZeroRequestOvertookAreNotRemembered) {
+  TestDriver& disk = graph->Add("disk", 8192);
+  bool data = true;
+  disk.block_status = [&](int64_t offset, int64_t) {
+    return Extent(disk, offset, data);
+  };
+  Backend& user = graph->Open(disk);
+  disk.Hold(Op::kStatus);
+  auto status = Start(user.root().Status(nullptr, 0, 100, true));
+  co_await Settle();
+  EXPECT_IO_OK(co_await user.Zero(0, 8192));
+  disk.Release(Op::kStatus);
+  co_await Settle();
+  EXPECT_TRUE(status->done());
+  data = false;
+  const auto again = co_await user.root().Status(nullptr, 0, 100, true);
+  EXPECT_EQ(again->flags & BlockStatus::kZero, BlockStatus::kZero);
+}
+
+// -----------------------------------------------------------------------------
+
 ENGINE_TEST(StatusOfChain, IsDecidedByTheFirstLayerThatDoes) {
   Chain chain(graph);
   Backend& user = graph->Open(chain.top, {kConsistentRead, kAllPermissions});
