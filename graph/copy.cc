@@ -96,6 +96,9 @@ Task<IoStatus> Child::CopyRangeTo(Request* parent, int64_t offset,
     const IoStatus status =
         co_await node_->driver().CopyRangeTo(request, offset, bytes, source);
     NodeIo::Changed(request);
+    if (status.error() != ENOTSUP) {
+      node_->statistics_.copies.Count(bytes, status);
+    }
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();

@@ -27,7 +27,11 @@ class Flusher {
       while (node.flush_running_ && !round->done) {
         co_await node.flush_waiters_.Wait();
       }
-      if (round->done) co_return round->status;
+      if (round->done) {
+        ++node.statistics_.flushes_coalesced;
+        node.statistics_.flushes.Count(0, round->status);
+        co_return round->status;
+      }
     }
     // This one leads: for itself and for all that wait for the next round.
     round = std::exchange(node.next_flush_, nullptr);
@@ -36,6 +40,7 @@ class Flusher {
     node.flush_running_ = false;
     if (round != nullptr) *round = {true, status};
     node.flush_waiters_.WakeAll();
+    node.statistics_.flushes.Count(0, status);
     co_return status;
   }
 

@@ -38,10 +38,15 @@ Task<IoStatus> Child::Read(Request* parent, int64_t offset, IoView data,
   }
   if (request.serialising() && NodeIo::CopiesUp(request)) {
     const IoStatus status = co_await NodeIo::CopyUp(node, request, data);
+    // No client sees a difference.
     NodeIo::Wrote(node);
+    NodeIo::WroteUpTo(node, std::min(request.claim().end(), node.size_));
+    node.statistics_.reads.Count(data.size(), status);
     co_return status;
   }
-  co_return co_await NodeIo::Read(node, request, offset, data);
+  const IoStatus status = co_await NodeIo::Read(node, request, offset, data);
+  node.statistics_.reads.Count(data.size(), status);
+  co_return status;
 }
 
 Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
@@ -65,6 +70,7 @@ Task<IoStatus> Child::Write(Request* parent, int64_t offset, IoView data,
     flush = NodeIo::NeedsFlush(*node_, request);
     const IoStatus status = co_await NodeIo::Write(*node_, request, data);
     NodeIo::Changed(request);
+    node_->statistics_.writes.Count(data.size(), status);
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();
@@ -86,6 +92,7 @@ Task<IoStatus> Child::Zero(Request* parent, int64_t offset, int64_t bytes,
     flush = NodeIo::NeedsFlush(*node_, request);
     const IoStatus status = co_await NodeIo::Zero(*node_, request);
     NodeIo::Changed(request);
+    node_->statistics_.zeros.Count(bytes, status);
     if (!flush || !status.ok()) co_return status;
   }
   co_return co_await Flush();
@@ -101,6 +108,7 @@ Task<IoStatus> Child::Discard(Request* parent, int64_t offset, int64_t bytes) {
   BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
   const IoStatus status = co_await NodeIo::Discard(*node_, request);
   NodeIo::Changed(request);
+  node_->statistics_.discards.Count(bytes, status);
   co_return status;
 }
 
@@ -137,6 +145,7 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
   const IoStatus status =
       co_await NodeIo::Truncate(*node_, request, size_bytes, preallocation);
   NodeIo::Changed(request);
+  node_->statistics_.truncates.Count(0, status);
   co_return status;
 }
 
@@ -221,8 +230,31 @@ Task<IoStatus> NodeIo::Admit(const Child& edge, Request& request) {
       co_return IoStatus();
     }
     if ((request.flags() & kNoWait) != 0) co_return IoError(EBUSY);
+    ++request.node().statistics_.serialising_waits;
     co_await request.WaitFor(blocker);
   }
+}
+
+// --- The books -------------------------------------------------------------
+
+void NodeIo::WroteUpTo(Node& node, int64_t end) {
+  node.highest_write_ = std::max(node.highest_write_, end);
+  node.write_threshold_.Wrote(end);
+}
+
+void NodeIo::Changed(const Request& request) {
+  Node& node = request.node();
+  const Range& range = request.range();
+  Wrote(node);
+  const bool write = request.kind() == RequestKind::kWrite;
+  if (write) WroteUpTo(node, range.end());
+  if (!write || request.is_zero()) node.status_cache_.Forget(range);
+  // A new size is SetSize()'s, also where a write grew the node over a gap.
+  if (node.dirty_bitmaps_.empty() || request.kind() == RequestKind::kTruncate) {
+    return;
+  }
+  node.dirty_bitmaps_.Changed(
+      Range::FromTo(range.offset, std::min(range.end(), node.size_)));
 }
 
 }  // namespace bgfs

@@ -63,17 +63,13 @@ class NodeIo {
                                  int64_t size_bytes,
                                  Preallocation preallocation);
 
-  // The books, before the reply and also when it failed half-way: that the node
-  // has something new to flush,
+  // The books, before the reply and also when it failed half-way (io.cc, end):
+  // the node has something new to flush,
   static void Wrote(Node& node) { ++node.write_generation_; }
-  // and that this request has changed what a client sees.
-  static void Changed(const Request& request) {
-    Node& node = request.node();
-    Wrote(node);
-    if (request.is_zero() || request.kind() != RequestKind::kWrite) {
-      node.status_cache_.Forget(request.range());
-    }
-  }
+  // something is in it up to `end`,
+  static void WroteUpTo(Node& node, int64_t end);
+  // and this request has changed what a client sees, or may have.
+  static void Changed(const Request& request);
 
  private:
   static IoStatus ClaimForEngine(const Child& edge, Request& request);

@@ -60,6 +60,10 @@ Loop& Node::home() const { return graph_->home(); }
 void Node::SetSize(int64_t size_bytes) {
   BGFS_CHECK(size_bytes >= 0);
   if (size_ == size_bytes) return;
+  // What is new reads as zeros, and need not have done so when there was
+  // something there before.
+  dirty_bitmaps_.Changed(Range::FromTo(size_, size_bytes));
+  dirty_bitmaps_.Cut(size_bytes);
   size_ = size_bytes;
   for (Child* edge : parents_) {
     if (edge->parent() != nullptr)

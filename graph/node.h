@@ -25,10 +25,13 @@
 #include "graph/async/io_view.h"
 #include "graph/async/sync.h"
 #include "graph/async/task.h"
+#include "graph/dirty_bitmap.h"
 #include "graph/driver.h"
 #include "graph/request.h"
+#include "graph/statistics.h"
 #include "graph/status_cache.h"
 #include "graph/types.h"
+#include "graph/write_threshold.h"
 
 namespace bgfs {
 
@@ -164,6 +167,13 @@ class Node {
   InFlight& in_flight() { return in_flight_; }
   int64_t write_generation() const { return write_generation_; }
 
+  // The books, kept before a request is answered, also when it failed half-way.
+  const NodeStatistics& statistics() const { return statistics_; }
+  // Where the furthest write or zero request so far ended, bytes.
+  int64_t highest_write() const { return highest_write_; }
+  WriteThreshold& write_threshold() { return write_threshold_; }
+  DirtyBitmaps& dirty_bitmaps() { return dirty_bitmaps_; }
+
  private:
   friend class Backend;
   friend class Child;
@@ -179,6 +189,10 @@ class Node {
   // Past size_ the driver may hold what a write that failed has left.
   bool tail_dirty_ = false;
   StatusCache status_cache_;
+  NodeStatistics statistics_;
+  int64_t highest_write_ = 0;
+  WriteThreshold write_threshold_;
+  DirtyBitmaps dirty_bitmaps_;
   Limits limits_;
   std::vector<std::unique_ptr<Child>> children_;
   std::vector<Child*> parents_;     // edges that lead here

@@ -173,9 +173,15 @@ ENGINE_TEST(StatusCache, IsForgottenByWhatMayChangeIt) {
     EXPECT_EQ(disk.count(Op::kStatus), ++looked_up) << "step " << step;
     EXPECT_IO_OK(co_await root.Status(nullptr, 0, 100, true));
     EXPECT_EQ(disk.count(Op::kStatus), looked_up);
-    if (step == 0) EXPECT_IO_OK(co_await user.Zero(4096, 512));
-    if (step == 1) EXPECT_IO_OK(co_await user.Discard(4096, 512));
-    if (step == 2) EXPECT_IO_OK(co_await user.Truncate(4096, true));
+    if (step == 0) {
+      EXPECT_IO_OK(co_await user.Zero(4096, 512));
+    }
+    if (step == 1) {
+      EXPECT_IO_OK(co_await user.Discard(4096, 512));
+    }
+    if (step == 2) {
+      EXPECT_IO_OK(co_await user.Truncate(4096, true));
+    }
     if (step == 3) {
       disk.Fail(Op::kZero, EIO);
       EXPECT_IO_ERROR(co_await user.Zero(0, 512), EIO);
