@@ -108,6 +108,39 @@ ENGINE_TEST(Cow, ShrinkingAndGrowingShowsZeros) {
             Fill('b', kCluster) + Fill('n', 100) + Fill(0, 3 * kCluster - 100));
 }
 
+// However the node grows, and through whatever filter.
+ENGINE_TEST(Cow, GrowingOverALongerBackingLayerShowsZeros) {
+  for (const bool through_raw : {false, true}) {
+    for (int way = 0; way < 3; ++way) {
+      TestGraph own(Loop::Current());
+      Cow cow(&own);
+      auto owned = std::make_unique<RawDriver>(RawDriver::Options{});
+      RawDriver& raw = *owned;
+      own.AddNode("raw", 0, std::move(owned));
+      own.Attach(raw, "file", ChildRole::kFilter, *cow.driver);
+      EXPECT_TRUE((co_await raw.Open()).ok());
+      Backend* user = through_raw ? &own.Open(raw) : cow.user;
+      std::string data = Fill('n', 100);
+      EXPECT_IO_OK(co_await user->Truncate(kCluster + 10, true));
+      std::string expected = Fill('b', kCluster + 10);
+      if (way == 0) {
+        EXPECT_IO_OK(co_await user->Write(kCluster + 10, View(data)));
+        expected += data;
+      } else if (way == 1) {
+        EXPECT_IO_OK(co_await user->Write(2 * kCluster + 10, View(data)));
+        expected += Fill(0, kCluster) + data;
+      } else {
+        EXPECT_IO_OK(co_await user->Zero(2 * kCluster, 100));
+      }
+      EXPECT_IO_OK(co_await user->Truncate(4 * kCluster, true));
+      expected.resize(4 * kCluster, 0);
+      EXPECT_EQ(co_await ReadBytes(user, 0, 4 * kCluster), expected)
+          << through_raw << " " << way;
+      co_await own.Close();
+    }
+  }
+}
+
 // A window over an overlay shows what its backing layer has.
 ENGINE_TEST(Cow, ARawNodeAboveSeesTheBackingLayersData) {
   Cow cow(graph);

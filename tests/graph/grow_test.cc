@@ -291,6 +291,20 @@ ENGINE_TEST(Truncate, ALongerBackingLayerDoesNotShow) {
       << "as far as the backing layer goes";
 }
 
+ENGINE_TEST(Truncate, HidesALongerBackingLayerWhereTheDriverHasNoZeros) {
+  TestDriver& base = graph->Add("base", 8192);
+  TestDriver& top = graph->Add("top", 4096);
+  graph->Attach(top, "backing", ChildRole::kBacking, base);
+  top.refused[Op::kZero] = true;
+  Backend& user = graph->Open(top);
+  EXPECT_IO_OK(co_await user.Truncate(6000, true));
+  EXPECT_EQ(top.calls.back(), (Call{Op::kWrite, 4096, 1904}));
+  // Who wants no zeros written does not get the new area either.
+  EXPECT_IO_ERROR(co_await user.Zero(6000, 1000, kNoFallback), ENOTSUP);
+  EXPECT_EQ(user.size(), 6000);
+  EXPECT_EQ(top.bytes().size(), 6000U);
+}
+
 ENGINE_TEST(Truncate, ThatCannotHideTheBackingLayerFails) {
   TestDriver& base = graph->Add("base", 8192);
   TestDriver& top = graph->Add("top", 4096);
