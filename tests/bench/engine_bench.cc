@@ -1,6 +1,6 @@
 // What the engine costs: a tracked request among others in flight, a request
-// through layers, an awaited task. Not a test; run build/release/tests/bench/
-// bgfs_engine_bench.
+// through layers, one that dirty bitmaps record, an awaited task. Not a test;
+// run build/release/tests/bench/ bgfs_engine_bench.
 
 #include <cstdint>
 #include <memory>
@@ -208,6 +208,35 @@ void Layers_Read(benchmark::State& state) { RunOnLoop(state, Kind::kRead); }
 void Layers_Write(benchmark::State& state) { RunOnLoop(state, Kind::kWrite); }
 BENCHMARK(Layers_Read)->ArgName("layers")->Arg(1)->Arg(2)->Arg(4);
 BENCHMARK(Layers_Write)->ArgName("layers")->Arg(1)->Arg(2)->Arg(4);
+
+// Random writes, so that runs are cut and joined.
+Task<void> RunRecorded(benchmark::State* state, Loop* loop) {
+  Graph graph(loop);
+  Node* node = graph.AddNode({}, std::make_unique<Nothing>());
+  node->SetSize(kSize);
+  for (int64_t i = 0; i < state->range(0); ++i) {
+    if (!node->dirty_bitmaps().Add("", 65536).ok()) std::abort();
+  }
+  auto backend = Backend::Create("bench", node,
+                                 {kConsistentRead | kWrite, kAllPermissions});
+  std::string data(static_cast<size_t>(kBlock), 'x');
+  const IoView view(data.data(), kBlock);
+  std::mt19937_64 random;
+  for (auto unused : *state) {
+    const auto block = static_cast<int64_t>(random() % (1 << 20));
+    const IoStatus status = co_await (*backend)->Write(block * kBlock, view);
+    if (!status.ok()) std::abort();
+  }
+  backend->reset();
+  (co_await graph.Close()).IgnoreError();
+}
+
+void DirtyBitmaps_Write(benchmark::State& state) {
+  auto loop = UringLoop::Start("bench");
+  if (!loop.ok()) std::abort();
+  BlockOn(**loop, RunRecorded(&state, loop->get()));
+}
+BENCHMARK(DirtyBitmaps_Write)->ArgName("bitmaps")->Arg(0)->Arg(1)->Arg(4);
 
 Task<int> Ready() { co_return 1; }
 
