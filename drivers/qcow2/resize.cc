@@ -3,7 +3,9 @@
 //   growing     room in the L1 table; what is mapped past the old end is
 //               cleared, what would show of a longer backing layer is hidden:
 //               durable; then the size
-//   shrinking   the entries: durable; then the size
+//   shrinking   the entries: durable; then the size. An image over a backing
+//               layer gets zero entries, lest a power cut in between shows what
+//               lies below; version 2, which has none, gets the size first
 
 #include <algorithm>
 
@@ -33,9 +35,7 @@ Task<IoStatus> Writer::GrowTo(Request& request, int64_t size_bytes) {
   }
   BGFS_CO_TRY(co_await ClearPastEnd(request, size_bytes));
   BGFS_CO_TRY(co_await HideBacking(request, size_bytes));
-  BGFS_CO_TRY(co_await header_file_.SetDiskSize(size_bytes));
-  disk_size_ = size_bytes;
-  co_return IoStatus();
+  co_return co_await SetSize(size_bytes);
 }
 
 Task<IoStatus> Writer::GrowL1(int64_t entries) {
@@ -49,42 +49,43 @@ Task<IoStatus> Writer::GrowL1(int64_t entries) {
 }
 
 // The rest of the last cluster may hold what was there before a shrink, or what
-// another program left; so may the entries behind it.
+// another program left; so may the entries behind it. What memory holds of them
+// is not what the disk does: all of it is made durable, once, as far as the L1
+// table reaches.
 Task<IoStatus> Writer::ClearPastEnd(Request& request, int64_t size_bytes) {
-  const int64_t cluster_size = geometry_.cluster_size();
-  const int64_t last_end = AlignUp(disk_size_, cluster_size);
-  const int64_t to = AlignUp(size_bytes, cluster_size);
-  if (to <= clean_to_) co_return IoStatus();
-  if (clean_to_ < last_end && last_end > disk_size_) {
+  const int64_t last_end = AlignUp(disk_size_, geometry_.cluster_size());
+  if (size_bytes <= clean_to_) co_return IoStatus();
+  const int64_t to = mapping_->l1_entries() * geometry_.bytes_per_l2_table();
+  if (last_end > disk_size_) {
     const IoResult<Extent> tail = co_await mapping_->Lookup(
         request, GuestOffset(disk_size_), last_end - disk_size_);
     if (!tail.ok()) co_return tail.status();
     if (tail->has_data()) {
-      BGFS_CO_TRY(co_await ZeroPart(request, tail->start, tail->bytes));
-      BGFS_CO_TRY(co_await writeback_.CommitAndFlush());
+      BGFS_CO_TRY(co_await ZeroPart(request, tail->start, tail->bytes, 0));
     }
   }
-  BGFS_CO_TRY(co_await ClearMapped(
-      request, GuestOffset(std::max(clean_to_, last_end)), GuestOffset(to)));
+  BGFS_CO_TRY(co_await ClearMapped(request, GuestOffset(last_end),
+                                   GuestOffset(to), ClusterKind::kUnallocated));
+  BGFS_CO_TRY(co_await writeback_.CommitAndFlush());
   clean_to_ = to;
   co_return IoStatus();
 }
 
-// Unmaps whole clusters, durably.
+// Unmaps whole clusters, or makes them zeros.
 Task<IoStatus> Writer::ClearMapped(Request& request, GuestOffset from,
-                                   GuestOffset to) {
-  bool changed = false;
+                                   GuestOffset to, ClusterKind kind) {
   while (from < to) {
     const IoResult<Extent> extent =
         co_await mapping_->Lookup(request, from, to - from);
     if (!extent.ok()) co_return extent.status();
-    if (extent->kind != ClusterKind::kUnallocated) {
-      BGFS_CO_TRY(co_await MapAll(request, from, extent->bytes, Change{}));
-      changed = true;
+    // Zeros past the end do no harm.
+    if (extent->kind != ClusterKind::kUnallocated &&
+        extent->kind != ClusterKind::kZero) {
+      BGFS_CO_TRY(co_await MapAll(request, from, extent->bytes, Change{kind}));
     }
     from += extent->bytes;
   }
-  co_return changed ? co_await writeback_.CommitAndFlush() : IoStatus();
+  co_return IoStatus();
 }
 
 // What a longer backing layer holds past the old end.
@@ -96,8 +97,8 @@ Task<IoStatus> Writer::HideBacking(Request& request, int64_t size_bytes) {
   const int64_t end =
       AlignUp(std::min(backing()->size(), size_bytes), cluster_size);
   const int64_t whole = std::min(AlignUp(disk_size_, cluster_size), end);
-  BGFS_CO_TRY(
-      co_await ZeroPart(request, GuestOffset(disk_size_), whole - disk_size_));
+  BGFS_CO_TRY(co_await ZeroPart(request, GuestOffset(disk_size_),
+                                whole - disk_size_, 0));
   BGFS_CO_TRY(
       co_await ZeroClusters(request, GuestOffset(whole), end - whole, 0));
   co_return co_await writeback_.CommitAndFlush();
@@ -128,10 +129,26 @@ Task<IoStatus> Writer::ShrinkTo(Request& request, int64_t size_bytes) {
   const GuestOffset from(AlignUp(size_bytes, cluster_size));
   const GuestOffset to(AlignUp(disk_size_, cluster_size));
   BGFS_CO_TRY(co_await LoadMapped(request, from, to));
-  BGFS_CO_TRY(co_await ClearMapped(request, from, to));
+  const bool hides = backing() != nullptr;
+  if (hides && !zero_flag_) {
+    BGFS_CO_TRY(co_await SetSize(size_bytes));
+    BGFS_CO_TRY(co_await file_->Flush());
+    // What stays mapped where this fails is cleared by the next growth.
+    (co_await ClearMapped(request, from, to, ClusterKind::kUnallocated))
+        .Ignore();
+    co_return IoStatus();
+  }
+  BGFS_CO_TRY(co_await ClearMapped(
+      request, from, to,
+      hides ? ClusterKind::kZero : ClusterKind::kUnallocated));
+  BGFS_CO_TRY(co_await writeback_.CommitAndFlush());
+  co_return co_await SetSize(size_bytes);
+}
+
+Task<IoStatus> Writer::SetSize(int64_t size_bytes) {
   BGFS_CO_TRY(co_await header_file_.SetDiskSize(size_bytes));
+  if (size_bytes < disk_size_) clean_to_ = 0;
   disk_size_ = size_bytes;
-  clean_to_ = 0;
   co_return IoStatus();
 }
 

@@ -272,26 +272,27 @@ Task<IoStatus> Writer::Zero(Request& request, GuestOffset start, int64_t bytes,
   const int64_t first = AlignUp(start.value(), cluster_size);
   // The last cluster may end with the disk.
   const int64_t last = end == disk_size_ ? end : AlignDown(end, cluster_size);
-  if (first >= last) co_return co_await ZeroPart(request, start, bytes);
+  if (first >= last) co_return co_await ZeroPart(request, start, bytes, flags);
   if (first > start.value()) {
-    BGFS_CO_TRY(co_await ZeroPart(request, start, first - start.value()));
+    BGFS_CO_TRY(
+        co_await ZeroPart(request, start, first - start.value(), flags));
   }
   BGFS_CO_TRY(
       co_await ZeroClusters(request, GuestOffset(first), last - first, flags));
   if (end == last) co_return IoStatus();
-  co_return co_await ZeroPart(request, GuestOffset(last), end - last);
+  co_return co_await ZeroPart(request, GuestOffset(last), end - last, flags);
 }
 
 // Parts of clusters keep their mapping, or get one.
 Task<IoStatus> Writer::ZeroPart(Request& request, GuestOffset start,
-                                int64_t bytes) {
+                                int64_t bytes, RequestFlags flags) {
   for (int64_t done = 0; done < bytes;) {
     const IoResult<Extent> extent =
         co_await mapping_->Lookup(request, start + done, bytes - done);
     if (!extent.ok()) co_return extent.status();
     if (extent->in_place()) {
-      BGFS_CO_TRY(
-          co_await file_->Zero(&request, extent->host.value(), extent->bytes));
+      BGFS_CO_TRY(co_await file_->Zero(&request, extent->host.value(),
+                                       extent->bytes, flags & kMayUnmap));
     } else if (!ReadsAsZeros(*extent)) {
       BGFS_CO_TRY(co_await WriteZeros(request, *extent));
     }
@@ -328,7 +329,8 @@ Task<IoStatus> Writer::ZeroExtent(Request& request, Extent extent,
     co_return co_await MapAll(request, extent.start, extent.bytes, Change{});
   }
   if (extent.in_place()) {
-    co_return co_await file_->Zero(&request, extent.host.value(), extent.bytes);
+    co_return co_await file_->Zero(&request, extent.host.value(), extent.bytes,
+                                   flags & kMayUnmap);
   }
   co_return co_await WriteZeros(request, extent);
 }

@@ -64,9 +64,10 @@ class Writer {
   // The last: everything to the disk, and the file as short as it may be.
   Task<void> Close();
 
-  // Whether changes wait in memory; Commit() writes them.
-  bool changed() const { return writeback_.needed(); }
-  Task<IoStatus> Commit() { return writeback_.Commit(); }
+  // Whether changes wait in memory, or space to be given back; Commit() does
+  // both.
+  bool changed() const { return writeback_.needed() || writeback_.has_freed(); }
+  Task<IoStatus> Commit() { return writeback_.CommitAndFlush(); }
   // A read has met damage.
   Task<IoStatus> MarkCorrupt(std::string damage) {
     return header_file_.MarkCorrupt(std::move(damage));
@@ -96,7 +97,8 @@ class Writer {
   Task<IoStatus> ReadGuest(Request& request, GuestOffset start, IoView data);
   bool ReadsAsZeros(const Extent& extent) const;
 
-  Task<IoStatus> ZeroPart(Request& request, GuestOffset start, int64_t bytes);
+  Task<IoStatus> ZeroPart(Request& request, GuestOffset start, int64_t bytes,
+                          RequestFlags flags);
   Task<IoStatus> ZeroClusters(Request& request, GuestOffset start,
                               int64_t bytes, RequestFlags flags);
   Task<IoStatus> ZeroExtent(Request& request, Extent extent,
@@ -127,11 +129,12 @@ class Writer {
   // --- resize.cc ---
   Task<IoStatus> GrowTo(Request& request, int64_t size_bytes);
   Task<IoStatus> ClearPastEnd(Request& request, int64_t size_bytes);
-  Task<IoStatus> ClearMapped(Request& request, GuestOffset from,
-                             GuestOffset to);
+  Task<IoStatus> ClearMapped(Request& request, GuestOffset from, GuestOffset to,
+                             ClusterKind kind);
   Task<IoStatus> HideBacking(Request& request, int64_t size_bytes);
   Task<IoStatus> GrowL1(int64_t entries);
   Task<IoStatus> ShrinkTo(Request& request, int64_t size_bytes);
+  Task<IoStatus> SetSize(int64_t size_bytes);
   Task<IoStatus> LoadMapped(Request& request, GuestOffset from, GuestOffset to);
   Task<IoStatus> Preallocate(Request& request, GuestOffset from, int64_t bytes,
                              Preallocation how);
