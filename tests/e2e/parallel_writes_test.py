@@ -25,7 +25,11 @@ class ParallelWrites(Test):
             f"--randseed={self.seed}")
 
     def check_interleaved(self, file):
-        """The jobs' 4k blocks stand next to each other in each 64k."""
+        """The jobs' 4k blocks stand next to each other in each 64k.
+
+        fio may draw a block again while it is being written, and then does not
+        know which of the two the disk has; serialize_overlap keeps them apart.
+        """
         jobs = []
         for job in range(4):
             jobs += [f"--name=job{job}", f"--offset={job * 4096}"]
@@ -33,6 +37,7 @@ class ParallelWrites(Test):
             "--verify_fatal=1", "--verify_state_save=0",
             "--allow_file_create=0", "--rw=randwrite", "--bs=4k", "--ba=64k",
             "--iodepth=32", "--ioengine=libaio", "--direct=1",
+            "--serialize_overlap=1",
             f"--size={SIZE - 65536}", f"--io_size={SIZE // 16}",
             f"--randseed={self.seed}", *jobs)
 
