@@ -120,8 +120,16 @@ const SimDisk::Inode& SimDisk::Find(const std::string& path) const {
 
 void SimDisk::Create(const std::string& path, absl::string_view content) {
   SimStore& store = Add(path)->store;
-  store.Change({.bytes = static_cast<int64_t>(content.size()),
-                .data = std::string(content)});
+  store.Change({.kind = SimChange::Kind::kResize,
+                .bytes = static_cast<int64_t>(content.size())});
+  // As a copy that leaves holes where there are zeros.
+  for (size_t at = 0; at < content.size(); at += SimImage::kBlock) {
+    const absl::string_view block = content.substr(at, SimImage::kBlock);
+    if (block.find_first_not_of('\0') == absl::string_view::npos) continue;
+    store.Change({.offset = static_cast<int64_t>(at),
+                  .bytes = static_cast<int64_t>(block.size()),
+                  .data = std::string(block)});
+  }
   store.Sync(store.changes());
 }
 
@@ -264,6 +272,7 @@ void SimDisk::StartQuery(SimFile* file, Completion* completion) {
 bool SimDisk::Start(SimFile* file, FileOp* op) {
   SimOp* sim = NewOp(file, op, op);
   if (!sim->ghost) Plan(sim);
+  if (sim->syncs()) ++file->inode_->syncs;
   if (sim->ghost || !sim->transfers() || file->options_.direct ||
       file->inode_->hung || !world_->random().Chance(options_.at_once)) {
     ContinueLater(sim);
@@ -463,6 +472,7 @@ void SimDisk::DoPart(SimOp* sim) {
       store.Sync(sim->covered);
     } else {
       store.FailSync(sim->covered, &world_->random());
+      ++failed_syncs_;
     }
     return;
   }

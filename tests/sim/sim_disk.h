@@ -98,6 +98,10 @@ class SimDisk {
   // one at a time.
   void AfterOps(int64_t count, absl::AnyInvocable<void()> action);
   int64_t ops_started() const { return ops_started_; }
+  // Syncs of the file that have started, in all, and syncs of any file that
+  // have failed.
+  int64_t syncs(const std::string& path) const { return Find(path).syncs; }
+  int64_t failed_syncs() const { return failed_syncs_; }
 
   void Inject(SimFault fault) { faults_.push_back(std::move(fault)); }
   void ClearFaults() { faults_.clear(); }
@@ -133,6 +137,7 @@ class SimDisk {
     SimStore store;
     std::vector<Lock> locks;
     std::vector<SimOp*> parked;  // ended but for the hanging
+    int64_t syncs = 0;
   };
 
   Inode& Find(const std::string& path);
@@ -166,6 +171,7 @@ class SimDisk {
   int64_t incarnation_ = 0;
   bool dead_ = false;
   int64_t ops_started_ = 0;
+  int64_t failed_syncs_ = 0;
   int64_t action_at_ = -1;  // ops_started_ before which action_ runs
   absl::AnyInvocable<void()> action_;
 };

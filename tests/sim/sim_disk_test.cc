@@ -325,6 +325,23 @@ TEST_F(SimDiskTest, LocksBytesOfADescription) {
   EXPECT_FALSE(*file_->WouldConflict(101));
 }
 
+TEST_F(SimDiskTest, CountsSyncs) {
+  Create("");
+  disk().Inject({.kind = Kind::kSync, .skip = 1});
+  EXPECT_EQ(world_.Run(Sync(file_.get())), 0);
+  EXPECT_EQ(disk().failed_syncs(), 0);
+  EXPECT_EQ(world_.Run(Sync(file_.get())), -EIO);
+  EXPECT_EQ(disk().syncs(kPath), 2);
+  EXPECT_EQ(disk().failed_syncs(), 1);
+}
+
+TEST_F(SimDiskTest, CreateLeavesHolesWhereThereAreZeros) {
+  const std::string content = std::string(3 * kBlock, '\0') + "text";
+  Create(content);
+  EXPECT_EQ(disk().Content(kPath), content);
+  EXPECT_EQ(disk().Image(kPath).allocated_bytes(), kBlock);
+}
+
 // Writes block after block, each with its number, and syncs after every third;
 // says how many were synced.
 Task<int64_t> WriteBlocks(File* file) {
