@@ -14,8 +14,9 @@ HeaderFile::HeaderFile(const Header& header, Child* file, Report report)
       report_(std::move(report)),
       incompatible_(header.incompatible_features),
       autoclear_(header.autoclear_features),
-      l1_table_(header.l1_table),
-      l1_entries_(header.l1_entries) {}
+      fields_{header.size_bytes, header.l1_table, header.l1_entries,
+              HostOffset(static_cast<int64_t>(header.refcount_table_offset)),
+              header.refcount_table_clusters} {}
 
 Task<IoStatus> HeaderFile::WriteAt(int64_t offset,
                                    absl::Span<const uint8_t> bytes) {
@@ -24,33 +25,46 @@ Task<IoStatus> HeaderFile::WriteAt(int64_t offset,
       IoView(bytes.data(), static_cast<int64_t>(bytes.size())));
 }
 
-Task<IoStatus> HeaderFile::SetDiskSize(int64_t size_bytes) {
-  std::array<uint8_t, 8> field;
-  StoreBig64(field.data(), static_cast<uint64_t>(size_bytes));
-  co_return co_await WriteAt(kSizeAt, field);
+Task<IoStatus> HeaderFile::Write(Fields fields) {
+  std::array<uint8_t, kRefcountTableClustersAt + 4 - kSizeAt> bytes{};
+  const auto at = [&bytes](int64_t offset) { return &bytes[offset - kSizeAt]; };
+  StoreBig64(at(kSizeAt), static_cast<uint64_t>(fields.disk_size));
+  StoreBig32(at(kL1SizeAt), static_cast<uint32_t>(fields.l1_entries));
+  StoreBig64(at(kL1TableAt), static_cast<uint64_t>(fields.l1_table.value()));
+  StoreBig64(at(kRefcountTableAt),
+             static_cast<uint64_t>(fields.refcount_table.value()));
+  StoreBig32(at(kRefcountTableClustersAt),
+             static_cast<uint32_t>(fields.refcount_clusters));
+  const IoStatus status = co_await WriteAt(kSizeAt, bytes);
+  unsettled_ = !status.ok();
+  if (status.ok()) fields_ = fields;
+  co_return status;
 }
 
-// The fields stand together, with crypt_method between them, which is 0.
-Task<IoStatus> HeaderFile::SetDisk(int64_t size_bytes, HostOffset l1_table,
-                                   int64_t l1_entries) {
-  std::array<uint8_t, kL1TableAt + 8 - kSizeAt> fields{};
-  StoreBig64(&fields[0], static_cast<uint64_t>(size_bytes));
-  StoreBig32(&fields[kL1SizeAt - kSizeAt], static_cast<uint32_t>(l1_entries));
-  StoreBig64(&fields[kL1TableAt - kSizeAt],
-             static_cast<uint64_t>(l1_table.value()));
-  BGFS_CO_TRY(co_await WriteAt(kSizeAt, fields));
-  l1_table_ = l1_table;
-  l1_entries_ = l1_entries;
-  co_return IoStatus();
+Task<IoStatus> HeaderFile::Settle() {
+  if (!unsettled_) co_return IoStatus();
+  co_return co_await Write(fields_);
+}
+
+Task<IoStatus> HeaderFile::SetDiskSize(int64_t size_bytes) {
+  Fields fields = fields_;
+  fields.disk_size = size_bytes;
+  co_return co_await Write(fields);
+}
+
+Task<IoStatus> HeaderFile::SetL1(HostOffset l1_table, int64_t l1_entries) {
+  Fields fields = fields_;
+  fields.l1_table = l1_table;
+  fields.l1_entries = l1_entries;
+  co_return co_await Write(fields);
 }
 
 Task<IoStatus> HeaderFile::SetRefcountTable(HostOffset table,
                                             int64_t clusters) {
-  std::array<uint8_t, kRefcountTableClustersAt + 4 - kRefcountTableAt> fields;
-  StoreBig64(&fields[0], static_cast<uint64_t>(table.value()));
-  StoreBig32(&fields[kRefcountTableClustersAt - kRefcountTableAt],
-             static_cast<uint32_t>(clusters));
-  co_return co_await WriteAt(kRefcountTableAt, fields);
+  Fields fields = fields_;
+  fields.refcount_table = table;
+  fields.refcount_clusters = clusters;
+  co_return co_await Write(fields);
 }
 
 Task<IoStatus> HeaderFile::PrepareToWrite() {

@@ -2,7 +2,9 @@
 //
 // A field changes by one write inside the first 512 bytes, which a disk writes
 // whole or not at all. The order of things (what must be durable before, what
-// may be freed after) is the caller's.
+// may be freed after) is the caller's. A write that failed may have happened
+// all the same, or a part of it: what the file says is then unsettled, until
+// the fields were written again as they are known to be.
 //
 // It also keeps whether the image may be written at all: once damage is met
 // that a write could make worse, the corrupt bit is set ("Header",
@@ -34,9 +36,13 @@ class HeaderFile {
 
   // Errors: what writing met.
   Task<IoStatus> SetDiskSize(int64_t size_bytes);
-  Task<IoStatus> SetDisk(int64_t size_bytes, HostOffset l1_table,
-                         int64_t l1_entries);
+  Task<IoStatus> SetL1(HostOffset l1_table, int64_t l1_entries);
   Task<IoStatus> SetRefcountTable(HostOffset table, int64_t clusters);
+
+  // Whether a failed write has to be made good, before anything may be taken
+  // for durable or be freed. Settle() does that.
+  bool unsettled() const { return unsettled_; }
+  Task<IoStatus> Settle();
 
   // Before the first write to the image: clears, durably, the autoclear bits
   // that this version does not keep right ("Header", autoclear_features).
@@ -44,21 +50,31 @@ class HeaderFile {
 
   // False once the image must not be written any more.
   bool sound() const { return !corrupt_; }
-  // What the header in the file says is not known any more.
-  void Distrust() { corrupt_ = true; }
   // `damage` completes "the image is damaged: ...". Gives EIO.
   Task<IoStatus> MarkCorrupt(std::string damage);
 
  private:
+  // What the header says of the disk and of the refcounts: bytes 24 to 59, with
+  // crypt_method between them, which is 0.
+  struct Fields {
+    int64_t disk_size = 0;
+    HostOffset l1_table;
+    int64_t l1_entries = 0;
+    HostOffset refcount_table;
+    int64_t refcount_clusters = 0;
+  };
+
   Task<IoStatus> WriteAt(int64_t offset, absl::Span<const uint8_t> bytes);
+  // Writes all of `fields`, which are known from then on.
+  Task<IoStatus> Write(Fields fields);
 
   const int version_;
   Child* const file_;
   Report report_;
   uint64_t incompatible_;
   uint64_t autoclear_;
-  HostOffset l1_table_;
-  int64_t l1_entries_;
+  Fields fields_;
+  bool unsettled_ = false;
   bool corrupt_ = false;
 };
 

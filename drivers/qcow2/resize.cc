@@ -45,7 +45,10 @@ Task<IoStatus> Writer::GrowL1(int64_t entries) {
   const int64_t clusters = geometry_.ClustersFor(entries * 8);
   const IoResult<HostRun> run = co_await allocator_.AllocateWhole(clusters);
   if (!run.ok()) co_return run.status();
-  co_return co_await writeback_.MoveL1(*run, entries, disk_size_);
+  const IoStatus moved = co_await writeback_.MoveL1(*run, entries);
+  // The header may tell of it, until it is settled by the next commit.
+  if (!moved.ok()) allocator_.FreeLater(*run);
+  co_return moved;
 }
 
 // The rest of the last cluster may hold what was there before a shrink, or what

@@ -22,6 +22,7 @@ Task<IoStatus> Writeback::Commit() {
 
 Task<IoStatus> Writeback::CommitLocked() {
   if (!parts_.header_file->sound()) co_return IoError(EIO);
+  BGFS_CO_TRY(co_await parts_.header_file->Settle());
   auto slices = parts_.mapping->l2_cache().CopyDirty();
   if (!slices.ok()) co_return slices.status();
   Batch batch;
@@ -166,38 +167,30 @@ Task<IoStatus> Writeback::Finish() {
 
 // Under the mutex, so that no commit writes entries meanwhile. The copy is
 // older than the counts that are written next, so these have all it refers to.
-Task<IoStatus> Writeback::MoveL1(HostRun to, int64_t entries,
-                                 int64_t size_bytes) {
+Task<IoStatus> Writeback::MoveL1(HostRun to, int64_t entries) {
   const Mutex::Guard guard = co_await mutex_.Lock();
+  BGFS_CO_TRY(co_await parts_.header_file->Settle());
   Mapping& mapping = *parts_.mapping;
   const int64_t bytes = to.clusters * geometry_.cluster_size();
   const std::vector<uint64_t> copy = mapping.CopyL1(bytes / 8);
-  const HostOffset place = geometry_.StartOf(to.first);
   std::vector<HostRun> freed;
-  BGFS_CO_TRY(co_await WriteRefcounts(&freed));
+  const IoStatus counted = co_await WriteRefcounts(&freed);
+  parts_.allocator->PutBack(freed);
+  BGFS_CO_TRY(counted);
+  const HostOffset place = geometry_.StartOf(to.first);
   BGFS_CO_TRY(co_await WriteMetadata(MetadataKind::kL1Table, place,
                                      IoView(copy.data(), bytes)));
   BGFS_CO_TRY(co_await parts_.file->Flush());
+  BGFS_CO_TRY(co_await parts_.header_file->SetL1(place, entries));
   const HostOffset old = mapping.l1_table();
-  const IoStatus moved =
-      co_await parts_.header_file->SetDisk(size_bytes, place, entries);
-  if (!moved.ok()) {
-    // It may have reached the disk all the same.
-    const IoStatus back = co_await parts_.header_file->SetDisk(
-        size_bytes, old, mapping.l1_entries());
-    if (!back.ok()) parts_.header_file->Distrust();
-    co_return moved;
-  }
   const int64_t old_bytes = mapping.l1_entries() * 8;
   if (old_bytes > 0) {
     parts_.metadata->Remove(MetadataKind::kL1Table, old, old_bytes);
-    freed.push_back(
+    parts_.allocator->FreeLater(
         {geometry_.ClusterOf(old), geometry_.ClustersFor(old_bytes)});
   }
   parts_.metadata->Add(MetadataKind::kL1Table, place, bytes);
   mapping.MoveL1(place, entries);
-  BGFS_CO_TRY(co_await parts_.file->Flush());
-  awaiting_.insert(awaiting_.end(), freed.begin(), freed.end());
   co_return IoStatus();
 }
 

@@ -67,7 +67,8 @@ class Writeback {
   // Whether entries wait to be written.
   bool needed() const {
     return parts_.mapping->l2_cache().dirty() > 0 ||
-           parts_.mapping->l1_changed() || parts_.allocator->has_freed();
+           parts_.mapping->l1_changed() || parts_.allocator->has_freed() ||
+           parts_.header_file->unsettled();
   }
   // Whether so much waits that no more should be changed before a commit.
   bool pressed() const { return parts_.allocator->pressed(); }
@@ -87,9 +88,9 @@ class Writeback {
   // All steps, and lowered counts too: for closing.
   Task<IoStatus> Finish();
 
-  // Gives the L1 table another place, `to`, with room for `entries`; the disk
-  // keeps its size, `size_bytes`.
-  Task<IoStatus> MoveL1(HostRun to, int64_t entries, int64_t size_bytes);
+  // Gives the L1 table another place, `to`, with room for `entries`. If that
+  // fails, `to` may be freed later.
+  Task<IoStatus> MoveL1(HostRun to, int64_t entries);
 
  private:
   // What one commit carries.
