@@ -14,6 +14,10 @@ namespace {
 
 // After so much, the file is asked for holes first.
 constexpr int64_t kReadBeforeAsking = int64_t{1} << 30;
+// How much longer than it is a file may once have been: times its length, or
+// bytes.
+constexpr uint64_t kMostLost = 16;
+constexpr uint64_t kMinLostBytes = uint64_t{1} << 30;
 constexpr int kMinExtendedL2ClusterBits = 14;
 // QEMU's limits ("Bitmaps extension").
 constexpr uint32_t kMaxBitmaps = 65535;
@@ -138,6 +142,12 @@ bool CheckContext::LeavesFile(uint64_t at, uint64_t bytes) const {
   const auto limit = static_cast<uint64_t>(file_.size()) +
                      static_cast<uint64_t>(cluster_size());
   return bytes >= limit || at > limit - bytes - 1;
+}
+
+bool CheckContext::WillHave(uint64_t at, uint64_t bytes) const {
+  const uint64_t limit =
+      std::max(static_cast<uint64_t>(file_.size()) * kMostLost, kMinLostBytes);
+  return lengthens && bytes < limit && at <= limit - bytes;
 }
 
 Task<IoResult<bool>> CheckContext::ReadBytes(HostOffset at, IoView data) {

@@ -69,6 +69,10 @@ class CheckContext {
   // Whether [at, at + bytes) leads out of the file by a cluster or more. What
   // is missing of the last cluster reads as zeros.
   bool LeavesFile(uint64_t at, uint64_t bytes) const;
+  // Whether it is to be counted all the same: new refcounts go behind what a
+  // file has lost that was cut short, so that none of it lies where entries
+  // lead, and what was lost reads as zeros.
+  bool WillHave(uint64_t at, uint64_t bytes) const;
 
   template <typename... Parts>
   void Report(FindingKind kind, HostOffset at, const Parts&... parts) {
@@ -104,6 +108,8 @@ class CheckContext {
   std::vector<uint64_t> refcount_table;
   // The refcount structures cannot be mended where they are.
   bool rebuild = false;
+  // They are being made anew, and the file with them longer.
+  bool lengthens = false;
   CryptHeader crypt;
   int64_t tables = 0;  // L2 tables that were found
 

@@ -144,7 +144,7 @@ Task<absl::Status> ReferenceWalk::Run(bool refcount_structures) {
 
 void ReferenceWalk::Count(const Area& area) {
   if (area.bytes == 0) return;
-  if (c_.LeavesFile(area.at, area.bytes)) {
+  if (c_.LeavesFile(area.at, area.bytes) && !c_.WillHave(area.at, area.bytes)) {
     c_.Report(FindingKind::kOutOfFile, Host(area.at), area.what, " at ",
               area.at, " (", area.bytes,
               " bytes) lies past the end of the file");

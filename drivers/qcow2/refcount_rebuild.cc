@@ -119,6 +119,7 @@ class Rebuild {
 
 Task<absl::Status> RebuildRefcounts(CheckContext& context) {
   ReferenceWalk walk(&context);
+  context.lengthens = true;
   if (auto s = co_await walk.Run(/*refcount_structures=*/false); !s.ok()) {
     co_return s;
   }

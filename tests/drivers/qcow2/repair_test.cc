@@ -106,6 +106,25 @@ TEST_P(Repaired, AlsoWhenThePowerGoesOnTheWay) {
   }
 }
 
+// An interrupted copy: the refcounts and more are lost. What is new must not
+// lie where the entries lead.
+TEST(Repair, OfAFileThatWasCutShortConverges) {
+  CheckableImage image;
+  for (uint64_t i = 4; i < 40; ++i) {
+    image.SetL2(i, kEntryCopied | (i + 4) * kCluster);
+  }
+  std::string bytes = BytesOf(image);
+  bytes.resize(3 * kCluster);
+  SimWorld world(1);
+  world.disk().Create("a", bytes);
+  const auto first = CheckInWorld(world, "a", Repair::kAll);
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_TRUE(first->clean()) << Summary(*first);
+  const auto second = CheckInWorld(world, "a", Repair::kAll);
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ(second->corruptions_fixed + second->leaks_fixed, 0);
+}
+
 TEST(Repair, OfLeaksLowersCountsOnly) {
   const TempFolder folder;
   CheckableImage image;
