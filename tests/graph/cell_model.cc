@@ -104,6 +104,27 @@ std::string CellModel::ContentOf(const Change& change, int64_t cell) {
                              static_cast<size_t>(kCell));
 }
 
+// Whose words these are; of a layer below, or another cell, perhaps.
+std::string CellModel::Recognize(const std::string& data) const {
+  std::string text;
+  uint64_t before = 0;
+  for (size_t at = 0; at + kWord <= data.size(); at += kWord) {
+    uint64_t word = 0;
+    std::memcpy(&word, &data[at], kWord);
+    if (at > 0 && word == before) continue;
+    before = word;
+    std::string who = absl::StrCat(" ", absl::Hex(word, absl::kZeroPad16), "?");
+    for (int64_t number = -99; number < next_number_; ++number) {
+      for (int64_t cell = 0; cell < std::ssize(cells_); ++cell) {
+        if (number == 0 || Tag(number, cell) != word) continue;
+        who = absl::StrCat(" ", number, " of cell ", cell);
+      }
+    }
+    absl::StrAppend(&text, at == 0 ? "" : ",", word == 0 ? " zeros" : who);
+  }
+  return text + ";";
+}
+
 std::string CellModel::CheckCell(
     int64_t cell, const std::string& data,
     absl::FunctionRef<bool(const Entry&)> allowed) const {
@@ -118,7 +139,7 @@ std::string CellModel::CheckCell(
     }
   }
   if (std::find(known.begin(), known.end(), false) == known.end()) return "";
-  std::string text = absl::StrCat("cell ", cell, " holds");
+  std::string text = absl::StrCat("cell ", cell, " holds", Recognize(data));
   std::string allowed_text;
   std::string all;
   for (const Entry& entry : entries) {
@@ -144,15 +165,12 @@ int64_t CellModel::LastDurable(int64_t cell) const {
 
 std::string CellModel::CheckRead(int64_t start, int64_t offset,
                                  const std::string& data) {
+  if (forgets_) return "";
   for (int64_t at = 0; at < static_cast<int64_t>(data.size()); at += kCell) {
-    const int64_t cell = (offset + at) / kCell;
-    const int64_t last = forgets_ ? LastDurable(cell) : 0;
     const std::string wrong = CheckCell(
-        cell, data.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
-        [this, start, last](const Entry& entry) {
-          return forgets_ ? entry.change->end >= last
-                          : entry.overwritten >= start;
-        });
+        (offset + at) / kCell,
+        data.substr(static_cast<size_t>(at), static_cast<size_t>(kCell)),
+        [start](const Entry& entry) { return entry.overwritten >= start; });
     if (!wrong.empty()) {
       return absl::StrCat("a read from ", start, " to ", now_, ": ", wrong);
     }

@@ -69,6 +69,7 @@ class CellModel {
 
   // When a read or flush begins.
   int64_t Now() { return ++now_; }
+  int64_t now() const { return now_; }
   // A read that began at `start` has given `data`: an empty string, or what is
   // wrong.
   std::string CheckRead(int64_t start, int64_t offset, const std::string& data);
@@ -81,9 +82,9 @@ class CellModel {
   // A crash is over and has left `content`, which CheckDurable() allowed; all
   // changes before it have ended. `durable`: the next crash leaves it, too.
   void GoOnWith(const std::string& content, bool durable);
-  // What was not flushed may be gone, or come back, at any time from now on
-  // until a crash: a disk that failed to flush.
-  void MayForget() { forgets_ = true; }
+  // Until the crash that must follow, reads say nothing: the disk has failed to
+  // flush, and forgets what it was told.
+  void Forget() { forgets_ = true; }
 
  private:
   struct Entry {
@@ -95,6 +96,7 @@ class CellModel {
   static std::string ContentOf(const Change& change, int64_t cell);
   // The newest start of what a crash cannot undo.
   int64_t LastDurable(int64_t cell) const;
+  std::string Recognize(const std::string& data) const;
   // Compares a cell with what it may hold.
   std::string CheckCell(int64_t cell, const std::string& data,
                         absl::FunctionRef<bool(const Entry&)> allowed) const;

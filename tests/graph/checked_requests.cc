@@ -61,14 +61,24 @@ class CheckedRequests::ResizeCount {
   CheckedRequests* const requests_;
 };
 
-void CheckedRequests::Expect(const char* what, IoStatus status, Range range) {
+void CheckedRequests::Expect(const char* what, IoStatus status, Range range,
+                             bool refusable) {
+  if (options_.trace != nullptr) {
+    options_.trace(
+        absl::StrCat("  ends at ", model_.now(), ": ", what, " ", range.offset,
+                     " + ", range.bytes, status.ok() ? "" : ", errno ",
+                     status.ok() ? "" : absl::StrCat(status.error())));
+  }
   if (status.ok() || options_.errors_allowed()) return;
-  if (MayResize(range) && status.error() == EIO) return;
+  if (refusable && MayResize(range) && status.error() == EIO) return;
   options_.fail(absl::StrCat("a ", what, " at ", range.offset, " + ",
                              range.bytes, " fails: errno ", status.error()));
 }
 
-void CheckedRequests::ExpectFine(const std::string& wrong) {
+void CheckedRequests::ExpectRead(int64_t start, int64_t offset,
+                                 const std::string& data) {
+  if (options_.forgets != nullptr && options_.forgets()) model_.Forget();
+  const std::string wrong = model_.CheckRead(start, offset, data);
   if (!wrong.empty()) options_.fail(wrong);
 }
 
@@ -154,9 +164,9 @@ Task<void> CheckedRequests::Read(Backend* backend, Range range) {
   const IoStatus status =
       co_await backend->Read(options_.base + range.offset, memory.view(),
                              random_.Chance(0.1) ? kSerialise : 0);
-  Expect("read", status, range);
+  Expect("read", status, range, /*refusable=*/true);
   if (!status.ok()) co_return;
-  ExpectFine(model_.CheckRead(start, range.offset, memory.content()));
+  ExpectRead(start, range.offset, memory.content());
 }
 
 Task<void> CheckedRequests::CheckStatus(Backend* backend, Range range) {
@@ -164,7 +174,7 @@ Task<void> CheckedRequests::CheckStatus(Backend* backend, Range range) {
   while (range.bytes > 0) {
     const IoResult<BlockStatus> status =
         co_await backend->Status(options_.base + range.offset, range.bytes);
-    Expect("status", status.status(), range);
+    Expect("status", status.status(), range, /*refusable=*/true);
     if (!status.ok()) co_return;
     if (status->bytes <= 0 || status->bytes > range.bytes) {
       options_.fail(absl::StrCat("a status of ", status->bytes, " bytes"));
@@ -174,9 +184,8 @@ Task<void> CheckedRequests::CheckStatus(Backend* backend, Range range) {
     const Range inside = {AlignUp(range.offset, kCell), 0};
     const int64_t end = AlignDown(range.offset + status->bytes, kCell);
     if ((status->flags & BlockStatus::kData) == 0 && end > inside.offset) {
-      ExpectFine(model_.CheckRead(
-          start, inside.offset,
-          std::string(static_cast<size_t>(end - inside.offset), 0)));
+      ExpectRead(start, inside.offset,
+                 std::string(static_cast<size_t>(end - inside.offset), 0));
     }
     range.offset += status->bytes;
     range.bytes -= status->bytes;
@@ -191,7 +200,7 @@ Task<void> CheckedRequests::Write(Backend* backend, Range range) {
       co_await backend->Write(options_.base + range.offset, memory.view(),
                               random_.Chance(0.05) ? kSerialise : 0);
   model_.End(change, status.ok());
-  Expect("write", status, {});
+  Expect("write", status, range);
 }
 
 Task<void> CheckedRequests::Zero(Backend* backend, Range range) {
@@ -201,7 +210,7 @@ Task<void> CheckedRequests::Zero(Backend* backend, Range range) {
       co_await backend->Zero(options_.base + range.offset, range.bytes,
                              random_.Chance(0.5) ? kMayUnmap : 0);
   model_.End(change, status.ok());
-  Expect("zero request", status, {});
+  Expect("zero request", status, range);
 }
 
 Task<void> CheckedRequests::Discard(Backend* backend, Range range) {
@@ -209,13 +218,14 @@ Task<void> CheckedRequests::Discard(Backend* backend, Range range) {
   const IoStatus status =
       co_await backend->Discard(options_.base + range.offset, range.bytes);
   model_.End(change, /*certain=*/false);
-  Expect("discard", status, range);
+  Expect("discard", status, range, /*refusable=*/true);
 }
 
 Task<void> CheckedRequests::Reserve(Backend* backend, Range range) {
   const IoStatus status =
       co_await backend->Reserve(options_.base + range.offset, range.bytes);
-  if (status.error() != ENOTSUP) Expect("reserve", status, range);
+  if (status.error() != ENOTSUP)
+    Expect("reserve", status, range, /*refusable=*/true);
 }
 
 Task<void> CheckedRequests::Truncate(Backend* backend) {
@@ -229,7 +239,7 @@ Task<void> CheckedRequests::Truncate(Backend* backend) {
   const IoStatus status =
       co_await backend->Truncate(options_.base + size, exact);
   model_.End(change, status.ok());
-  Expect("truncate", status, {});
+  Expect("truncate", status, {size, 0});
 }
 
 Task<bool> CheckedRequests::Flush(Backend* backend) {

@@ -29,8 +29,11 @@ class CheckedRequests {
     // Whether any request may fail now. A disk that changes its size may
     // always refuse what lies behind its end.
     std::function<bool()> errors_allowed;
-    // Told what is wrong.
+    // Whether what was not flushed may be lost already; if given.
+    std::function<bool()> forgets = nullptr;
+    // Told what is wrong, and of each request that has ended; if given.
     std::function<void(const std::string&)> fail;
+    std::function<void(const std::string&)> trace = nullptr;
   };
 
   // Both outlive this.
@@ -68,8 +71,10 @@ class CheckedRequests {
   bool MayResize(Range range) const {
     return resizable() && range.end() > options_.smallest;
   }
-  void Expect(const char* what, IoStatus status, Range range);
-  void ExpectFine(const std::string& wrong);
+  // `refusable`: where the range may lie behind the end of the disk.
+  void Expect(const char* what, IoStatus status, Range range,
+              bool refusable = false);
+  void ExpectRead(int64_t start, int64_t offset, const std::string& data);
 
   const Options options_;
   CellModel& model_;

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "graph/async/check.h"
 #include "tests/sim/sim_world.h"
@@ -237,16 +238,19 @@ Task<IoResult<std::unique_ptr<File>>> SimDisk::Open(SimLoop* loop,
   co_return std::unique_ptr<File>(new SimFile(this, loop, it->second, options));
 }
 
+std::string SimDisk::Describe(const SimOp& op) {
+  std::string text =
+      absl::StrCat(NameOf(op), " of \"", op.file->inode_->path, "\"");
+  if (op.op != nullptr) {
+    absl::StrAppend(&text, " at ", op.op->offset, " + ", op.op->bytes);
+  }
+  return text;
+}
+
 void SimDisk::PrintInFlight() const {
   for (const auto& op : ops_) {
-    std::fprintf(stderr, "  %s of \"%s\"", NameOf(*op),
-                 op->file->inode_->path.c_str());
-    if (op->op != nullptr) {
-      std::fprintf(stderr, " at %lld + %lld",
-                   static_cast<long long>(op->op->offset),
-                   static_cast<long long>(op->op->bytes));
-    }
-    std::fprintf(stderr, "%s\n", op->file->inode_->hung ? " (hangs)" : "");
+    std::fprintf(stderr, "  %s%s\n", Describe(*op).c_str(),
+                 op->file->inode_->hung ? " (hangs)" : "");
   }
 }
 
@@ -471,7 +475,7 @@ void SimDisk::DoPart(SimOp* sim) {
     if (sim->error == 0) {
       store.Sync(sim->covered);
     } else {
-      store.FailSync(sim->covered, &world_->random());
+      store.FailSync(sim->covered, options_.forgets_failed, &world_->random());
       ++failed_syncs_;
     }
     return;
@@ -510,6 +514,11 @@ void SimDisk::Finish(SimOp* sim) {
                                           : 0;
   if (sim->error == 0 && sim->transfers() && !sim->writes()) {
     sim->op->view.Slice(0, sim->bytes).CopyFrom(sim->data.data());
+  }
+  if (trace_ != nullptr && sim->op != nullptr) {
+    trace_(absl::StrCat("    ", Describe(*sim), ": ",
+                        sim->ghost ? "nobody waits" : "gives ",
+                        sim->ghost ? "" : absl::StrCat(completion->result)));
   }
   // In place, the one who starts it goes on by itself.
   if (Loop::Current() == nullptr) file->loop_->Schedule(completion->waiter);

@@ -68,7 +68,9 @@ class SimDisk {
     double at_once = 0.3;  // chance that a buffered transfer ends at once,
     double short_transfer = 0.05;  // that one is short,
     double interrupted = 0.02;     // that one ends with EINTR,
-    double in_pages = 0.25;        // that a write goes page by page
+    double in_pages = 0.25;        // that a write goes page by page,
+    // that the cache drops what a failed sync has not written.
+    double forgets_failed = 0.5;
     int64_t capacity_bytes = std::numeric_limits<int64_t>::max();
     // Of files opened with O_DIRECT.
     int64_t request_alignment = 512;
@@ -102,6 +104,11 @@ class SimDisk {
   // have failed.
   int64_t syncs(const std::string& path) const { return Find(path).syncs; }
   int64_t failed_syncs() const { return failed_syncs_; }
+
+  // Told of each operation that ends.
+  void SetTrace(absl::AnyInvocable<void(const std::string&)> trace) {
+    trace_ = std::move(trace);
+  }
 
   void Inject(SimFault fault) { faults_.push_back(std::move(fault)); }
   void ClearFaults() { faults_.clear(); }
@@ -145,6 +152,8 @@ class SimDisk {
   Inode* Add(const std::string& path);
   void Die(bool power_too);
 
+  static std::string Describe(const SimOp& op);
+
   // The way of an operation: it is planned when it starts, begun when the disk
   // first looks at it, done in one or more parts, and finished.
   bool Start(SimFile* file, FileOp* op);  // as File::Start
@@ -174,6 +183,7 @@ class SimDisk {
   int64_t failed_syncs_ = 0;
   int64_t action_at_ = -1;  // ops_started_ before which action_ runs
   absl::AnyInvocable<void()> action_;
+  absl::AnyInvocable<void(const std::string&)> trace_;
 };
 
 class SimFile final : public File {

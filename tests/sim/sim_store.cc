@@ -55,11 +55,11 @@ void SimStore::Sync(int64_t covered) {
   Forget(covered);
 }
 
-void SimStore::FailSync(int64_t covered, SimRandom* random) {
+void SimStore::FailSync(int64_t covered, double forgets, SimRandom* random) {
   if (covered <= settled_) return;
   ApplySome(pending_, covered - settled_, random, &durable_);
   Forget(covered);
-  if (random->Chance(0.5)) return;
+  if (!random->Chance(forgets)) return;
   cached_ = durable_;
   for (const SimChange& change : pending_) cached_.Apply(change);
 }

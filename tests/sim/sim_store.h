@@ -31,8 +31,8 @@ class SimStore {
   // A sync that covers the first `covered` changes has succeeded.
   void Sync(int64_t covered);
   // It has failed: what it did not write is clean in the cache, so that no
-  // later sync writes it, or gone from there too.
-  void FailSync(int64_t covered, SimRandom* random);
+  // later sync writes it, or gone from there too, with this chance.
+  void FailSync(int64_t covered, double forgets, SimRandom* random);
   void CutPower(SimRandom* random);
 
  private:

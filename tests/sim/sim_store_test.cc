@@ -163,7 +163,7 @@ TEST(SimStore, AFailedSyncIsNeverMadeUpFor) {
     store.Change(Write(0, "old"));
     store.Sync(store.changes());
     store.Change(Write(0, "new"));
-    store.FailSync(store.changes(), &random);
+    store.FailSync(store.changes(), 0.5, &random);
     const std::string cached = All(store.cached());
     store.Sync(store.changes());  // succeeds, and lies
     store.CutPower(&random);
