@@ -69,6 +69,10 @@ void Maker::SetSome(double share) {
 }
 
 RandomImage Maker::Make() {
+  if (options_.leaked_clusters > 0) {
+    image_.Leak(options_.leaked_clusters);
+    made_.leaks = true;
+  }
   const bool snapshot =
       options_.image.refcount_order >= 4 && random_.Chance(0.3);
   if (snapshot) {

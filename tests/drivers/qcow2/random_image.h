@@ -37,7 +37,7 @@ struct RandomImageOptions {
   int64_t end_cluster = 0;
   double allocated = 0.6;  // how many of them are not
   bool may_leak = true;
-  bool may_be_dirty = false;
+  int64_t leaked_clusters = 0;  // so many at least
 };
 
 // Fields that any image may have and no program knows.
