@@ -1,0 +1,180 @@
+// What histories (image_history.h) have found, step by step: an image in a
+// simulated world, a few requests, and a power cut at each operation of them.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/drivers/qcow2/new_image.h"
+#include "tests/drivers/qcow2/sim_check.h"
+#include "tests/drivers/test_graph.h"
+#include "tests/sim/sim_world.h"
+
+namespace bgfs::qcow2 {
+namespace {
+
+constexpr int64_t kCluster = 512;
+
+Task<absl::StatusOr<Node*>> OpenNodes(Graph* graph, bool backing) {
+  const OpenContext context;
+  if (backing) {
+    const proto::Node base = ParseNode(
+        "node_name: \"base\" read_only: true raw { file { filename: \"base\" } "
+        "}");
+    const auto node = co_await OpenNode(*graph, base, context);
+    if (!node.ok()) co_return node.status();
+  }
+  const proto::Node top = ParseNode(absl::StrCat(
+      "read_only: false discard: UNMAP qcow2 { file { filename: \"top\" } ",
+      backing ? "backing: \"base\"" : "", " }"));
+  co_return co_await OpenNode(*graph, top, context);
+}
+
+using Steps = absl::FunctionRef<Task<void>(Backend&)>;
+
+// Opens the image, does the steps, closes it; all of it may fail when the disk
+// is dead.
+Task<void> Live(SimWorld* world, bool backing, Steps steps) {
+  Graph graph(&world->loop());
+  const auto node = co_await OpenNodes(&graph, backing);
+  EXPECT_TRUE(node.ok() || world->disk().dead()) << node.status();
+  if (node.ok()) {
+    auto backend =
+        Backend::Create("test", *node, {kReadWrite, kAllPermissions});
+    EXPECT_TRUE(backend.ok()) << backend.status();
+    co_await steps(**backend);
+    backend->reset();
+  }
+  const absl::Status closed = co_await graph.Close();
+  EXPECT_TRUE(closed.ok() || world->disk().dead()) << closed;
+}
+
+Task<void> ReadAll(Backend& backend, std::string* content) {
+  content->assign(static_cast<size_t>(backend.size()), '?');
+  const IoStatus status =
+      co_await backend.Read(0, IoView(content->data(), std::ssize(*content)));
+  EXPECT_EQ(status.error(), 0);
+}
+
+// For each operation of `steps` and several seeds, what the disk shows after
+// the power was cut there.
+void AtEachCut(const std::string& image, const std::string& backing,
+               Steps steps, absl::FunctionRef<void(const std::string&)> judge) {
+  bool cut = true;
+  for (int64_t ops = 0; cut; ++ops) {
+    cut = false;
+    for (uint64_t seed = 1; seed <= 20; ++seed) {
+      SCOPED_TRACE(absl::StrCat("seed ", seed, ", cut before operation ", ops));
+      SimWorld world(seed);
+      world.disk().Create("top", image);
+      world.disk().Create("base", backing);
+      world.disk().AfterOps(ops, [&world] { world.disk().PowerCut(); });
+      world.Run(Live(&world, !backing.empty(), steps));
+      cut = cut || world.disk().dead();
+      if (!world.disk().dead()) world.disk().PowerCut();
+      world.disk().Restart();
+      world.disk().AfterOps(int64_t{1} << 40, nullptr);
+      std::string content;
+      const auto read = [&content](Backend& backend) {
+        return ReadAll(backend, &content);
+      };
+      world.Run(Live(&world, !backing.empty(), read));
+      judge(content);
+      if (testing::Test::HasFailure()) return;
+    }
+  }
+}
+
+Task<void> ShrinkToOneCluster(Backend& backend) {
+  (co_await backend.Truncate(kCluster, /*exact=*/true)).Ignore();
+}
+
+// Cut off, a shrink has happened or not; the layer below stays hidden. Version
+// 2 has no zero clusters to hide it with.
+TEST(Crash, AShrinkThatIsCutOffShowsNoBacking) {
+  for (const int version : {2, 3}) {
+    NewImage image({.version = version,
+                    .cluster_bits = 9,
+                    .size_bytes = 8 * kCluster,
+                    .backing_name = "base"});
+    for (int64_t i = 0; i < 8; ++i) {
+      image.SetData(i, std::string(kCluster, 'o'));
+    }
+    AtEachCut(image.Finish(), std::string(8 * kCluster, 'b'),
+              ShrinkToOneCluster, [](const std::string& content) {
+                EXPECT_EQ(content.find_first_not_of('o'), std::string::npos);
+              });
+  }
+}
+
+Task<void> ZeroOverTheEnd(Backend& backend) {
+  (co_await backend.Zero(kCluster, kCluster)).Ignore();
+}
+
+Task<void> DiscardAndGrow(Backend& backend) {
+  (co_await backend.Discard(kCluster, kCluster / 2)).Ignore();
+  (co_await backend.Truncate(4 * kCluster, /*exact=*/true)).Ignore();
+}
+
+// The rest of the last cluster is full of what was there before, and so are
+// clusters behind the end.
+TEST(Crash, GrowingNeverShowsWhatLiesBehindTheEnd) {
+  for (Task<void> (*steps)(Backend&) : {ZeroOverTheEnd, DiscardAndGrow}) {
+    NewImage image({.cluster_bits = 9, .size_bytes = kCluster + kCluster / 2});
+    image.SetData(0, std::string(kCluster, 'o'));
+    image.SetData(1, std::string(kCluster, 'x'));
+    AtEachCut(image.Finish(), "", steps, [](const std::string& content) {
+      EXPECT_EQ(content.find('x', kCluster + kCluster / 2), std::string::npos);
+    });
+  }
+}
+
+TEST(Check, ReadsNothingBehindTheEndOfTheFile) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 8 * kCluster});
+  image.SetData(0, "data");
+  image.TakeSnapshot("one");
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  const absl::StatusOr<CheckReport> report = CheckInWorld(world, "top");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->clean());
+}
+
+// --- Cost --------------------------------------------------------------------
+
+Task<void> WriteAndFlush(Backend& backend, SimDisk* disk,
+                         std::vector<int64_t>* syncs) {
+  std::string data(kCluster, 'n');
+  for (const int64_t writes : {0, 1, 20, 0}) {
+    for (int64_t i = 0; i < writes; ++i) {
+      const IoStatus written = co_await backend.Write(
+          (writes + i) * kCluster, IoView(data.data(), kCluster));
+      EXPECT_EQ(written.error(), 0);
+    }
+    const int64_t before = disk->syncs("top");
+    EXPECT_EQ((co_await backend.Flush()).error(), 0);
+    syncs->push_back(disk->syncs("top") - before);
+  }
+}
+
+// The first flush has nothing to do: opening has flushed what a predecessor may
+// have left.
+TEST(Cost, AllocationsBetweenTwoFlushesCostTwoSyncs) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 64 * kCluster});
+  image.SetData(0, "data");
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  std::vector<int64_t> syncs;
+  const auto steps = [&](Backend& backend) {
+    return WriteAndFlush(backend, &world.disk(), &syncs);
+  };
+  world.Run(Live(&world, /*backing=*/false, steps));
+  EXPECT_EQ(syncs, (std::vector<int64_t>{0, 2, 2, 0}));
+}
+
+}  // namespace
+}  // namespace bgfs::qcow2
