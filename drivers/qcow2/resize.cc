@@ -3,9 +3,10 @@
 //   growing     room in the L1 table; what is mapped past the old end is
 //               cleared, what would show of a longer backing layer is hidden:
 //               durable; then the size
-//   shrinking   the entries: durable; then the size. An image over a backing
-//               layer gets zero entries, lest a power cut in between shows what
-//               lies below; version 2, which has none, gets the size first
+//   shrinking   the size: durable; then the entries, which show nothing any
+//               more. The other way round a power cut would leave the old size
+//               and, where the disk had its own data, zeros or what lies below.
+//               What stays mapped past the end is cleared before a growth.
 
 #include <algorithm>
 
@@ -67,16 +68,16 @@ Task<IoStatus> Writer::ClearPastEnd(Request& request, int64_t size_bytes) {
       BGFS_CO_TRY(co_await ZeroPart(request, tail->start, tail->bytes, 0));
     }
   }
-  BGFS_CO_TRY(co_await ClearMapped(request, GuestOffset(last_end),
-                                   GuestOffset(to), ClusterKind::kUnallocated));
+  BGFS_CO_TRY(
+      co_await ClearMapped(request, GuestOffset(last_end), GuestOffset(to)));
   BGFS_CO_TRY(co_await writeback_.CommitAndFlush());
   clean_to_ = to;
   co_return IoStatus();
 }
 
-// Unmaps whole clusters, or makes them zeros.
+// Unmaps whole clusters.
 Task<IoStatus> Writer::ClearMapped(Request& request, GuestOffset from,
-                                   GuestOffset to, ClusterKind kind) {
+                                   GuestOffset to) {
   while (from < to) {
     const IoResult<Extent> extent =
         co_await mapping_->Lookup(request, from, to - from);
@@ -84,7 +85,7 @@ Task<IoStatus> Writer::ClearMapped(Request& request, GuestOffset from,
     // Zeros past the end do no harm.
     if (extent->kind != ClusterKind::kUnallocated &&
         extent->kind != ClusterKind::kZero) {
-      BGFS_CO_TRY(co_await MapAll(request, from, extent->bytes, Change{kind}));
+      BGFS_CO_TRY(co_await MapAll(request, from, extent->bytes, Change{}));
     }
     from += extent->bytes;
   }
@@ -132,20 +133,10 @@ Task<IoStatus> Writer::ShrinkTo(Request& request, int64_t size_bytes) {
   const GuestOffset from(AlignUp(size_bytes, cluster_size));
   const GuestOffset to(AlignUp(disk_size_, cluster_size));
   BGFS_CO_TRY(co_await LoadMapped(request, from, to));
-  const bool hides = backing() != nullptr;
-  if (hides && !zero_flag_) {
-    BGFS_CO_TRY(co_await SetSize(size_bytes));
-    BGFS_CO_TRY(co_await file_->Flush());
-    // What stays mapped where this fails is cleared by the next growth.
-    (co_await ClearMapped(request, from, to, ClusterKind::kUnallocated))
-        .Ignore();
-    co_return IoStatus();
-  }
-  BGFS_CO_TRY(co_await ClearMapped(
-      request, from, to,
-      hides ? ClusterKind::kZero : ClusterKind::kUnallocated));
-  BGFS_CO_TRY(co_await writeback_.CommitAndFlush());
-  co_return co_await SetSize(size_bytes);
+  BGFS_CO_TRY(co_await SetSize(size_bytes));
+  // A commit flushes the size before it writes entries.
+  (co_await ClearMapped(request, from, to)).Ignore();
+  co_return IoStatus();
 }
 
 Task<IoStatus> Writer::SetSize(int64_t size_bytes) {

@@ -129,8 +129,8 @@ class Writer {
   // --- resize.cc ---
   Task<IoStatus> GrowTo(Request& request, int64_t size_bytes);
   Task<IoStatus> ClearPastEnd(Request& request, int64_t size_bytes);
-  Task<IoStatus> ClearMapped(Request& request, GuestOffset from, GuestOffset to,
-                             ClusterKind kind);
+  Task<IoStatus> ClearMapped(Request& request, GuestOffset from,
+                             GuestOffset to);
   Task<IoStatus> HideBacking(Request& request, int64_t size_bytes);
   Task<IoStatus> GrowL1(int64_t entries);
   Task<IoStatus> ShrinkTo(Request& request, int64_t size_bytes);
