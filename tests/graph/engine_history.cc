@@ -15,8 +15,13 @@ constexpr int64_t kCell = CellModel::kCell;
 }  // namespace
 
 EngineHistory::EngineHistory(SimWorld* world, Trouble trouble)
+    : EngineHistory(
+          world, trouble,
+          SimRandom(world->seed() * 31 + static_cast<uint64_t>(trouble))) {}
+
+EngineHistory::EngineHistory(SimWorld* world, Trouble trouble, SimRandom random)
     : world_(world),
-      random_(world->seed() * 31 + static_cast<uint64_t>(trouble)),
+      random_(std::move(random)),
       trouble_(trouble),
       resizable_(random_.Chance(0.6)),
       size_(kCell * random_.Between(kSmallest / kCell, kCapacity / kCell)),
@@ -102,7 +107,7 @@ Task<void> EngineHistory::RunWorkers() {
 
 Task<void> EngineHistory::RunWorker(Backend* backend, InFlight::Holder holder) {
   const InFlight::Holder held = std::move(holder);
-  for (int i = 0; i < kRequests && !failed_; ++i) {
+  for (int i = 0; i < kRequests && !failed_ && !random_.spent(); ++i) {
     if (random_.Chance(0.2)) {
       co_await Loop::Current()->SleepUntil(Loop::Current()->NowNs() +
                                            random_.Below(5000000));

@@ -24,6 +24,9 @@ class EngineHistory {
   enum class Trouble : uint8_t { kNone, kErrors, kPowerCut };
 
   EngineHistory(SimWorld* world, Trouble trouble);
+  // `random` says what is asked, and for how long if it is made of choices; the
+  // world's own, what becomes of it.
+  EngineHistory(SimWorld* world, Trouble trouble, SimRandom random);
 
   // Runs it all; failures are the test's.
   void Run();

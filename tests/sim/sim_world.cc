@@ -105,8 +105,9 @@ int64_t SimLoop::NextWorkNs() const {
   return has_ready() || has_posts() ? 0 : NextDeadlineNs();
 }
 
-SimWorld::SimWorld(uint64_t seed) : seed_(seed), random_(seed) {
-  PrintSeedAtDeath();
+SimWorld::SimWorld(uint64_t seed, SimRandom random)
+    : seed_(seed), random_(std::move(random)) {
+  if (seed != 0) PrintSeedAtDeath();
   running_seed = seed;
   AddLoop("first");
 }

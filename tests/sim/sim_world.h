@@ -79,7 +79,10 @@ class SimLoop final : public Loop {
 
 class SimWorld {
  public:
-  explicit SimWorld(uint64_t seed);
+  explicit SimWorld(uint64_t seed) : SimWorld(seed, SimRandom(seed)) {}
+  // A world in which `random` decides. A seed of 0 is none: nothing is printed
+  // when the process dies, and a fuzzer's own handlers stay.
+  SimWorld(uint64_t seed, SimRandom random);
   // Runs until nothing is left to do. An operation still in flight (hanging, or
   // a poll) is a bug.
   ~SimWorld();
