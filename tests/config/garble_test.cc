@@ -7,10 +7,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "config/load.h"
-#include "config/plan.h"
-#include "config/validate.h"
 #include "gtest/gtest.h"
+#include "tests/config/check_text.h"
 
 namespace bgfs::config {
 namespace {
@@ -103,35 +101,13 @@ class Garbler {
   std::mt19937_64 random_;
 };
 
-int Lines(absl::string_view text) {
-  return 1 + static_cast<int>(std::count(text.begin(), text.end(), '\n'));
-}
-
-// Whether anything was wrong.
-bool Check(const std::string& text) {
-  const Source source = LoadText(text, "c", "/folder");
-  const std::vector<Diagnostic> mistakes = Validate(source);
-  EXPECT_TRUE(source.parsed || !mistakes.empty());
-  for (const Diagnostic& mistake : mistakes) {
-    EXPECT_GE(mistake.at.line, 1);
-    EXPECT_LE(mistake.at.line, Lines(text));
-    EXPECT_GE(mistake.at.column, 1);
-    EXPECT_FALSE(mistake.message.empty());
-    EXPECT_EQ(mistake.message, Printable(mistake.message, 100000));
-  }
-  if (!mistakes.empty()) return true;
-  int next = 1;
-  MakePlan(source, [&] { return absl::StrCat("#block", next++); });
-  return false;
-}
-
 TEST(GarbleTest, NeverCrashes) {
-  ASSERT_FALSE(Check(std::string(kGood)));
+  ASSERT_FALSE(CheckText(std::string(kGood)));
   const uint64_t first = 20240;
   int wrong = 0;
   for (uint64_t seed = first; seed < first + 2000; ++seed) {
     SCOPED_TRACE(absl::StrCat("seed ", seed));
-    if (Check(Garbler(seed).Garble(std::string(kGood)))) ++wrong;
+    if (CheckText(Garbler(seed).Garble(std::string(kGood)))) ++wrong;
     if (HasFailure()) break;
   }
   std::cout << "seeds " << first << " to " << first + 1999 << ": " << wrong
