@@ -22,7 +22,8 @@ endif()
 add_compile_definitions(_GLIBCXX_ASSERTIONS _FILE_OFFSET_BITS=64)
 add_link_options(-Wl,-z,relro,-z,now)
 
-# address, thread, or empty.
+# address, thread, fuzz (address and libFuzzer, with source-based coverage), or
+# empty.
 set(BGFS_SANITIZE "" CACHE STRING "Sanitizers to build with")
 if(BGFS_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=all)
@@ -30,6 +31,11 @@ if(BGFS_SANITIZE STREQUAL "address")
 elseif(BGFS_SANITIZE STREQUAL "thread")
   add_compile_options(-fsanitize=thread)
   add_link_options(-fsanitize=thread)
+elseif(BGFS_SANITIZE STREQUAL "fuzz")
+  add_compile_options(
+    -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+    -fprofile-instr-generate -fcoverage-mapping)
+  add_link_options(-fsanitize=address,undefined -fprofile-instr-generate)
 else()
   add_compile_options($<$<CONFIG:Release>:-U_FORTIFY_SOURCE>
                       $<$<CONFIG:Release>:-D_FORTIFY_SOURCE=3>)
