@@ -1,0 +1,120 @@
+// Any bytes as a qcow2 image on a simulated disk: checked, repaired, opened,
+// read, written, closed and checked again.
+//
+//   0  1  what is done: bits below
+//   1  1  how many operations follow, modulo 32
+//   2     these, of 8 bytes each (Operation)
+//         the image; its file may be longer, with zeros at its end
+//
+// Whatever the image holds nothing may crash, hang or take memory without
+// bound. What a check finds in order must be so: then everything reads back as
+// it was written, also after closing and opening again, and nothing is found
+// wrong afterwards. And a repair leaves what the next check finds.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "drivers/qcow2/check.h"
+#include "tests/drivers/qcow2/sim_check.h"
+#include "tests/fuzz/disk_ops.h"
+#include "tests/fuzz/fuzz_input.h"
+#include "tests/sim/sim_world.h"
+
+namespace bgfs::qcow2 {
+namespace {
+
+constexpr uint8_t kForWriting = 1 << 0;
+constexpr uint8_t kRepairLeaks = 1 << 1;
+constexpr uint8_t kRepairAll = 1 << 2;
+constexpr uint8_t kTogether = 1 << 3;  // the operations run side by side
+constexpr uint8_t kLonger = 3 << 4;    // how much longer the file is
+constexpr uint8_t kTwice = 1 << 6;     // operations again, after reopening
+
+constexpr size_t kLongerBytes[] = {0, 512, 4096, 65536};
+constexpr int kMaxOperations = 32;
+constexpr int64_t kMaxSteps = 2000000;
+
+constexpr char kImage[] = "image";
+
+// A check of a simulated file, quiet about what it finds.
+absl::StatusOr<CheckReport> Check(SimWorld& world,
+                                  Repair repair = Repair::kNone) {
+  absl::StatusOr<CheckReport> report = CheckInWorld(world, kImage, repair);
+  if (report.ok()) {
+    for (const Finding& finding : report->findings) {
+      EXPECT_FALSE(finding.text.empty());
+      EXPECT_EQ(finding.text.find('\n'), std::string::npos) << finding.text;
+    }
+  }
+  return report;
+}
+
+// Repairs, and gives what is left: that is what the next check finds, and the
+// next repair makes nothing worse.
+absl::StatusOr<CheckReport> CheckRepaired(SimWorld& world, Repair repair) {
+  const absl::StatusOr<CheckReport> repaired = Check(world, repair);
+  if (!repaired.ok()) return repaired;
+  absl::StatusOr<CheckReport> after = Check(world);
+  EXPECT_TRUE(after.ok()) << after.status();
+  if (!after.ok()) return after;
+  EXPECT_EQ(after->counts, repaired->counts);
+  const absl::StatusOr<CheckReport> again = Check(world, repair);
+  EXPECT_TRUE(again.ok()) << again.status();
+  if (again.ok()) EXPECT_LE(again->corruptions(), after->corruptions());
+  return after;
+}
+
+std::vector<DiskOp> TakeOperations(FuzzInput* input) {
+  const int count = input->Take<uint8_t>() % kMaxOperations;
+  std::vector<DiskOp> operations;
+  for (int i = 0; i < count; ++i) operations.push_back(input->Take<DiskOp>());
+  return operations;
+}
+
+void Run(FuzzInput input) {
+  const auto options = input.Take<uint8_t>();
+  const std::vector<DiskOp> operations = TakeOperations(&input);
+  std::string image(input.rest());
+  image.resize(image.size() + kLongerBytes[(options & kLonger) >> 4]);
+
+  SimWorld world(0, SimRandom(1));
+  world.LimitSteps(kMaxSteps);
+  world.disk().options().short_transfer = 0;
+  world.disk().options().interrupted = 0;
+  world.disk().options().in_pages = 0;
+  world.disk().Create(kImage, image);
+  // What its header may name.
+  world.disk().Create("base", std::string(10000, 'b'));
+
+  absl::StatusOr<CheckReport> before = Check(world);
+  if ((options & (kRepairLeaks | kRepairAll)) != 0) {
+    before = CheckRepaired(
+        world, (options & kRepairAll) != 0 ? Repair::kAll : Repair::kLeaks);
+  }
+  const bool sound = before.ok() && before->corruptions() == 0;
+
+  DiskRun run(&world, kImage, (options & kForWriting) != 0, sound);
+  for (int opens = 0; opens < ((options & kTwice) != 0 ? 2 : 1); ++opens) {
+    run.Run(operations, (options & kTogether) != 0);
+  }
+  const absl::StatusOr<CheckReport> after = Check(world);
+  EXPECT_EQ(after.ok(), before.ok()) << before.status() << after.status();
+  if (!sound || !after.ok()) return;
+  EXPECT_EQ(after->corruptions(), 0)
+      << (after->findings.empty() ? "" : after->findings[0].text);
+  EXPECT_LE(after->leaks(), before->leaks());
+}
+
+}  // namespace
+}  // namespace bgfs::qcow2
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  bgfs::qcow2::Run(bgfs::FuzzInput(data, size));
+  bgfs::AbortIfFailed();
+  return 0;
+}
