@@ -83,9 +83,10 @@ CellModel::Change* CellModel::Begin(Range range, bool zeros) {
   return changes_.back().get();
 }
 
-void CellModel::End(Change* change, bool certain) {
+void CellModel::End(Change* change, bool certain, bool durable) {
   change->end = Now();
   change->certain = certain;
+  change->durable = certain && durable;
   if (!certain) return;
   const Range& range = change->range;
   for (int64_t at = range.offset; at < std::min(range.end(), capacity());
@@ -156,7 +157,8 @@ std::string CellModel::CheckCell(
 int64_t CellModel::LastDurable(int64_t cell) const {
   int64_t last = 0;
   for (const Entry& entry : cells_[static_cast<size_t>(cell)]) {
-    if (entry.change->certain && entry.change->end < durable_) {
+    if (entry.change->durable ||
+        (entry.change->certain && entry.change->end < durable_)) {
       last = std::max(last, entry.change->start);
     }
   }

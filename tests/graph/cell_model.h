@@ -47,6 +47,7 @@ class CellModel {
     int64_t start = 0;
     int64_t end = std::numeric_limits<int64_t>::max();  // not yet
     bool certain = false;
+    bool durable = false;    // by itself, without a flush
     std::string found = {};  // by a reader, instead of what the number says
   };
 
@@ -64,8 +65,8 @@ class CellModel {
 
   // `zeros`: as a change of number 0.
   Change* Begin(Range range, bool zeros);
-  // `certain`: it has happened, in all of its cells.
-  void End(Change* change, bool certain);
+  // `certain`: it has happened, in all of its cells. `durable`: and stays.
+  void End(Change* change, bool certain, bool durable = false);
 
   // When a read or flush begins.
   int64_t Now() { return ++now_; }

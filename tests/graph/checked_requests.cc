@@ -158,13 +158,44 @@ Task<void> CheckedRequests::DrainSomething(const Graph* graph, int64_t users) {
   drain.End();
 }
 
+RequestFlags CheckedRequests::PickFlags() {
+  RequestFlags flags = random_.Chance(0.05) ? kSerialise : 0;
+  if (!options_.all_flags) return flags;
+  if (random_.Chance(0.1)) flags |= kFua;
+  if (random_.Chance(0.05)) flags |= kNoWait;
+  return flags;
+}
+
+IoStatus CheckedRequests::Excused(RequestFlags flags, IoStatus status) {
+  const bool asked_for =
+      ((flags & kNoWait) != 0 && status.error() == EBUSY) ||
+      ((flags & kNoFallback) != 0 && status.error() == ENOTSUP);
+  return asked_for ? IoStatus() : status;
+}
+
+void CheckedRequests::CheckDirty(const Backend& backend, Range range) {
+  const DirtyBitmap* bitmap = backend.node().dirty_bitmaps().Find("history");
+  // A truncate may have taken it away since.
+  if (bitmap == nullptr || resizable()) return;
+  range.offset += options_.base;
+  const Range dirty = bitmap->bits().Next(range);
+  if (dirty.offset != range.offset || dirty.end() != range.end()) {
+    options_.fail(absl::StrCat("the change at ", range.offset, " + ",
+                               range.bytes, " is not in the dirty bitmap"));
+  }
+}
+
 Task<void> CheckedRequests::Read(Backend* backend, Range range) {
   Memory memory(std::string(static_cast<size_t>(range.bytes), '?'), &random_);
   const int64_t start = model_.Now();
-  const IoStatus status =
-      co_await backend->Read(options_.base + range.offset, memory.view(),
-                             random_.Chance(0.1) ? kSerialise : 0);
-  Expect("read", status, range, /*refusable=*/true);
+  RequestFlags flags = random_.Chance(0.1) ? kSerialise : 0;
+  if (options_.all_flags) {
+    if (random_.Chance(0.2)) flags |= kCopyOnRead;
+    if (random_.Chance(0.05)) flags |= kNoWait;
+  }
+  const IoStatus status = co_await backend->Read(options_.base + range.offset,
+                                                 memory.view(), flags);
+  Expect("read", Excused(flags, status), range, /*refusable=*/true);
   if (!status.ok()) co_return;
   ExpectRead(start, range.offset, memory.content());
 }
@@ -194,23 +225,29 @@ Task<void> CheckedRequests::CheckStatus(Backend* backend, Range range) {
 
 Task<void> CheckedRequests::Write(Backend* backend, Range range) {
   const ResizeCount counted(this, MayResize(range));
-  CellModel::Change* change = model_.Begin(range, /*zeros=*/false);
+  // Zeros may be detected.
+  const bool zeros = options_.all_flags && random_.Chance(0.1);
+  CellModel::Change* change = model_.Begin(range, zeros);
   Memory memory(CellModel::Content(change->number, range), &random_);
-  const IoStatus status =
-      co_await backend->Write(options_.base + range.offset, memory.view(),
-                              random_.Chance(0.05) ? kSerialise : 0);
-  model_.End(change, status.ok());
-  Expect("write", status, range);
+  const RequestFlags flags = PickFlags();
+  const IoStatus status = co_await backend->Write(options_.base + range.offset,
+                                                  memory.view(), flags);
+  model_.End(change, status.ok(), (flags & kFua) != 0);
+  if (status.ok()) CheckDirty(*backend, range);
+  Expect("write", Excused(flags, status), range);
 }
 
 Task<void> CheckedRequests::Zero(Backend* backend, Range range) {
   const ResizeCount counted(this, MayResize(range));
   CellModel::Change* change = model_.Begin(range, /*zeros=*/true);
+  RequestFlags flags = options_.all_flags ? PickFlags() : 0;
+  if (random_.Chance(0.5)) flags |= kMayUnmap;
+  if (options_.all_flags && random_.Chance(0.1)) flags |= kNoFallback;
   const IoStatus status =
-      co_await backend->Zero(options_.base + range.offset, range.bytes,
-                             random_.Chance(0.5) ? kMayUnmap : 0);
-  model_.End(change, status.ok());
-  Expect("zero request", status, range);
+      co_await backend->Zero(options_.base + range.offset, range.bytes, flags);
+  model_.End(change, status.ok(), (flags & kFua) != 0);
+  if (status.ok()) CheckDirty(*backend, range);
+  Expect("zero request", Excused(flags, status), range);
 }
 
 Task<void> CheckedRequests::Discard(Backend* backend, Range range) {

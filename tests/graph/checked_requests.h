@@ -1,6 +1,8 @@
-// CheckedRequests: random requests to a disk, each checked against a CellModel
-// when it ends. Any number of tasks may use one at the same time, on any loop
-// of a simulated world.
+// CheckedRequests: random requests to a disk, with every flag that requests
+// know, each checked against a CellModel when it ends. What has changed must
+// also be in the dirty bitmap "history" of the disk's node, if there is one.
+// Any number of tasks may use one at the same time, on any loop of a simulated
+// world.
 
 #ifndef BGFS_TESTS_GRAPH_CHECKED_REQUESTS_H_
 #define BGFS_TESTS_GRAPH_CHECKED_REQUESTS_H_
@@ -26,6 +28,9 @@ class CheckedRequests {
     int64_t smallest = 0;
     int64_t largest = 0;
     int64_t cluster = 4096;  // some requests cover one exactly
+    // With every flag that requests know, and writes of zeros, which may be
+    // detected; the disk is open for writing.
+    bool all_flags = false;
     // Whether any request may fail now. A disk that changes its size may
     // always refuse what lies behind its end.
     std::function<bool()> errors_allowed;
@@ -68,6 +73,10 @@ class CheckedRequests {
   class ResizeCount;
 
   Range PickRange();
+  RequestFlags PickFlags();
+  // Success where the flags ask for this very error.
+  static IoStatus Excused(RequestFlags flags, IoStatus status);
+  void CheckDirty(const Backend& backend, Range range);
   bool MayResize(Range range) const {
     return resizable() && range.end() > options_.smallest;
   }

@@ -1,8 +1,10 @@
 // Copy range (engine.md, 2.10).
 
+#include "drivers/create.h"
 #include "drivers/raw.h"
 #include "graph/drain.h"
 #include "tests/graph/test_graph.h"
+#include "tests/sim/sim_world.h"
 
 namespace bgfs {
 namespace {
@@ -179,6 +181,70 @@ ENGINE_TEST(Copy, WaitsForBothGatesAtOnce) {
   source.End();
   co_await Settle();
   EXPECT_TRUE(copy->done());
+}
+
+// --- Files, whose copies are short, interrupted, and done page by page
+// --------
+
+Task<std::unique_ptr<Backend>> OpenFile(Graph* graph, const char* name) {
+  proto::Node node;
+  node.set_read_only(false);
+  node.mutable_file()->set_filename(name);
+  auto opened = co_await OpenNode(*graph, node, OpenContext{});
+  EXPECT_TRUE(opened.ok()) << opened.status();
+  auto backend = Backend::Create(
+      name, *opened, {kConsistentRead | kWrite | kResize, kAllPermissions});
+  EXPECT_TRUE(backend.ok()) << backend.status();
+  co_return *std::move(backend);
+}
+
+Task<void> CopyAtRandom(SimWorld* world) {
+  Graph graph(&world->loop());
+  const char* names[] = {"a", "b"};
+  std::unique_ptr<Backend> files[2];
+  std::string model[2];
+  for (size_t i = 0; i < 2; ++i) {
+    for (int at = 0; at < 20000; ++at) {
+      model[i] += static_cast<char>(world->random().Below(256));
+    }
+    world->disk().Create(names[i], model[i]);
+    files[i] = co_await OpenFile(&graph, names[i]);
+  }
+  SimRandom& random = world->random();
+  for (int step = 0; step < 20; ++step) {
+    const auto from = static_cast<size_t>(random.Below(2));
+    const auto to = static_cast<size_t>(random.Below(2));
+    const int64_t bytes = random.Between(1, 9000);
+    const int64_t offset = random.Below(20000 - bytes);
+    const int64_t to_offset = random.Below(21000 - bytes);
+    const IoStatus status =
+        co_await files[from]->CopyRange(offset, *files[to], to_offset, bytes);
+    if (from == to && Range{offset, bytes}.Overlaps({to_offset, bytes})) {
+      EXPECT_IO_ERROR(status, EINVAL);
+      continue;
+    }
+    EXPECT_IO_OK(status);
+    const auto at = static_cast<size_t>(to_offset);
+    const auto count = static_cast<size_t>(bytes);
+    model[to].resize(std::max(model[to].size(), at + count));
+    model[to].replace(at, count,
+                      model[from].substr(static_cast<size_t>(offset), count));
+  }
+  int64_t offloaded = 0;
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(world->disk().Content(names[i]), model[i]);
+    offloaded += files[i]->node().statistics().copies.operations;
+    files[i].reset();
+  }
+  EXPECT_GT(offloaded, 0);
+  EXPECT_TRUE((co_await graph.Close()).ok());
+}
+
+TEST(Copy, OfFilesGivesWhatWasThere) {
+  ForEachSeed(30, [](uint64_t seed) {
+    SimWorld world(seed);
+    world.Run(CopyAtRandom(&world));
+  });
 }
 
 }  // namespace

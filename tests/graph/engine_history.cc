@@ -30,6 +30,7 @@ EngineHistory::EngineHistory(SimWorld* world, Trouble trouble, SimRandom random)
       requests_(
           {.smallest = resizable_ ? kSmallest : size_,
            .largest = resizable_ ? kCapacity : size_,
+           .all_flags = true,
            .errors_allowed = [this] { return trouble_ != Trouble::kNone; },
            .fail = [this](const std::string& what) { Fail(what); }},
           &model_, &random_) {}
@@ -97,6 +98,7 @@ Task<void> EngineHistory::RunWorkers() {
     EXPECT_TRUE(backend.ok()) << backend.status();
     backends_.push_back(*std::move(backend));
   }
+  EXPECT_TRUE(graph_.top()->dirty_bitmaps().Add("history", 512).ok());
   for (int i = 0; i < kWorkers; ++i) {
     Spawn(RunWorker(backends_[static_cast<size_t>(i % 2)].get(),
                     running_.Hold()));

@@ -43,10 +43,18 @@ Task<Node*> RandomGraph::Layer(int depth, int64_t size, bool content) {
   co_return co_await Cow(depth + 1, size, content);
 }
 
+proto::DetectZeroes::Mode RandomGraph::PickDetectZeroes() {
+  return static_cast<proto::DetectZeroes::Mode>(
+      std::max<int64_t>(0, world_->random().Below(5) - 2));
+}
+
 Task<Node*> RandomGraph::Open(const std::string& spec) {
   proto::Node node;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
-      absl::StrCat("read_only: false discard: UNMAP ", spec), &node));
+      absl::StrCat("read_only: false discard: UNMAP detect_zeroes: ",
+                   proto::DetectZeroes::Mode_Name(PickDetectZeroes()), " ",
+                   spec),
+      &node));
   auto opened = co_await OpenNode(graph_, node, OpenContext{});
   EXPECT_TRUE(opened.ok()) << opened.status();
   co_return *opened;
@@ -129,6 +137,7 @@ Task<Node*> RandomGraph::Cow(int depth, int64_t size, bool content) {
   CowDriver* driver = owned.get();
   NodeOptions options;
   options.unmap = true;
+  options.detect_zeroes = static_cast<DetectZeroes>(PickDetectZeroes());
   Node* node = graph_.AddNode(options, std::move(owned));
   EXPECT_TRUE(node->AttachChild("file", ChildRole::kFile, file).ok());
   if (base != nullptr) {

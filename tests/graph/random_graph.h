@@ -8,6 +8,7 @@
 #include <string>
 
 #include "graph/graph.h"
+#include "proto/bgfs.pb.h"
 #include "tests/sim/sim_world.h"
 
 namespace bgfs {
@@ -40,6 +41,7 @@ class RandomGraph {
   Task<Node*> Raw(int depth, int64_t size, bool content);
   Task<Node*> Cow(int depth, int64_t size, bool content);
   Task<Node*> Open(const std::string& spec);
+  proto::DetectZeroes::Mode PickDetectZeroes();
   // Fills a node through a backend of its own.
   Task<void> Fill(Node* node, Range range);
 
