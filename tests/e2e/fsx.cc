@@ -4,12 +4,13 @@
 // in memory.
 //
 //   bgfs_fsx FILE --seed=N [--processes=4] [--seconds=60 | --operations=N]
-//            [--region=1048576] [--resizable] [--no-mmap]
+//            [--region=1048576] [--resizable] [--no-mmap] [--view=FILE]
 //
 // Each process owns a region of the file (page aligned, so that mapped writes
 // touch nobody else's bytes; with --no-mmap the regions begin at odd offsets
 // and share pages and sectors with their neighbours). With --resizable the last
-// process owns the end of the file as well and truncates it.
+// process owns the end of the file as well and truncates it. With --view, what
+// was written to FILE is read from another file that shows the same bytes.
 //
 // Exit status 0: no difference was seen. 1: one was, or a system call failed;
 // the last operations are printed, and the seed replays them.
@@ -40,6 +41,7 @@ constexpr int64_t kPage = 4096;
 
 struct Settings {
   std::string file;
+  std::string view;
   uint64_t seed = 1;
   int processes = 4;
   int seconds = 0;
@@ -64,6 +66,10 @@ class Exerciser {
   int Run() {
     fd_ = open(settings_.file.c_str(), O_RDWR | O_CLOEXEC);
     if (fd_ < 0) return Fail("open");
+    view_fd_ = settings_.view.empty()
+                   ? fd_
+                   : open(settings_.view.c_str(), O_RDONLY | O_CLOEXEC);
+    if (view_fd_ < 0) return Fail("open of the view");
     if (owns_end_ && ftruncate(fd_, begin_ + size_) != 0) {
       return Fail("ftruncate");
     }
@@ -160,7 +166,7 @@ class Exerciser {
   bool ReadInto(int64_t offset, int64_t bytes, char* to) {
     for (int64_t done = 0; done < bytes;) {
       const ssize_t count =
-          pread(fd_, to + done, static_cast<size_t>(bytes - done),
+          pread(view_fd_, to + done, static_cast<size_t>(bytes - done),
                 begin_ + offset + done);
       if (count <= 0) return false;
       done += count;
@@ -345,6 +351,7 @@ class Exerciser {
   std::vector<char> model_;
   int64_t size_ = 0;
   int fd_ = -1;
+  int view_fd_ = -1;  // read from
   std::deque<std::string> log_;
 };
 
@@ -369,6 +376,8 @@ bool Parse(int argc, char** argv, Settings* settings) {
       settings->operations = value;
     } else if (Number(argv[i], "--region=", &value)) {
       settings->region = value;
+    } else if (argument.rfind("--view=", 0) == 0) {
+      settings->view = argument.substr(std::strlen("--view="));
     } else if (argument == "--resizable") {
       settings->resizable = true;
     } else if (argument == "--no-mmap") {
@@ -391,7 +400,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr,
                  "usage: bgfs_fsx FILE --seed=N (--seconds=N | "
                  "--operations=N) [--processes=N] [--region=BYTES] "
-                 "[--resizable] [--no-mmap]\n");
+                 "[--resizable] [--no-mmap] [--view=FILE]\n");
     return 2;
   }
   std::printf("fsx: seed %llu\n",

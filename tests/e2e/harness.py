@@ -22,6 +22,8 @@ BGFS = os.environ.get("BGFS_BINARY", "build/release/bgfs")
 FSX = os.environ.get("BGFS_FSX", "build/release/tests/e2e/bgfs_fsx")
 MAKE_CHAIN = os.environ.get("BGFS_MAKE_CHAIN",
                             "build/release/tests/e2e/bgfs_make_chain")
+FAULTY_FS = os.environ.get("BGFS_FAULTY_FS",
+                           "build/release/tests/e2e/bgfs_faulty_fs")
 LONG = os.environ.get("BGFS_LONG") == "1"
 SKIPPED = 77
 
@@ -45,12 +47,15 @@ def bgfs(*arguments, **options):
     return run(BGFS, *arguments, **options)
 
 
-def digest(path, block=MIB):
-    """SHA-256 of a file, read in pieces of `block` bytes."""
+def digest(path, block=MIB, size=None):
+    """SHA-256 of a file, or of its first `size` bytes, read in pieces of
+    `block` bytes."""
+    left = os.stat(path).st_size if size is None else size
     total = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
-        while piece := file.read(block):
+        while piece := file.read(min(block, left)):
             total.update(piece)
+            left -= len(piece)
     return total.hexdigest()
 
 

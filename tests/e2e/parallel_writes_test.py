@@ -2,7 +2,8 @@
 
 import os
 
-from harness import LONG, MIB, FSX, Test, digest, fio, main, run
+import workloads
+from harness import LONG, MIB, Test, digest, main
 
 SIZE = (1024 if LONG else 64) * MIB
 
@@ -18,51 +19,22 @@ exports {{ id: "disk" node: "disk" writable: true fuse {{ {fuse} }} }}
 
 class ParallelWrites(Test):
 
-    def check_apart(self, file):
-        fio(file, "apart", "--rw=randwrite", "--bs=4k", "--iodepth=32",
-            "--numjobs=4", "--ioengine=libaio", "--direct=1",
-            f"--size={SIZE // 4}", f"--offset_increment={SIZE // 4}",
-            f"--randseed={self.seed}")
-
-    def check_interleaved(self, file):
-        """The jobs' 4k blocks stand next to each other in each 64k.
-
-        fio may draw a block again while it is being written, and then does not
-        know which of the two the disk has; serialize_overlap keeps them apart.
-        """
-        jobs = []
-        for job in range(4):
-            jobs += [f"--name=job{job}", f"--offset={job * 4096}"]
-        run("fio", f"--filename={file}", "--verify=crc32c",
-            "--verify_fatal=1", "--verify_state_save=0",
-            "--allow_file_create=0", "--rw=randwrite", "--bs=4k", "--ba=64k",
-            "--iodepth=32", "--ioengine=libaio", "--direct=1",
-            "--serialize_overlap=1",
-            f"--size={SIZE - 65536}", f"--io_size={SIZE // 16}",
-            f"--randseed={self.seed}", *jobs)
-
-    def check_mixed(self, file, size=SIZE):
-        fio(file, "mixed", "--rw=randwrite", "--bsrange=512-128k",
-            "--bs_unaligned", "--numjobs=4", "--ioengine=psync",
-            f"--size={size // 4}", f"--offset_increment={size // 4}",
-            f"--randseed={self.seed}")
-
     def test_regions_apart(self):
         image = self.raw_image("disk.img", SIZE)
         with self.mounted(image, "--format=raw") as file:
-            self.check_apart(file)
+            workloads.apart(file, SIZE, self.seed)
             through = digest(file)
         self.assertEqual(digest(image), through)
 
     def test_interleaved(self):
         image = self.raw_image("disk.img", SIZE)
         with self.mounted(image, "--format=raw") as file:
-            self.check_interleaved(file)
+            workloads.interleaved(file, SIZE, self.seed)
 
     def test_mixed_unaligned_sizes(self):
         image = self.raw_image("disk.img", SIZE)
         with self.mounted(image, "--format=raw") as file:
-            self.check_mixed(file)
+            workloads.mixed(file, SIZE, self.seed)
 
     def test_direct_behind(self):
         """O_DIRECT behind: the engine reads, merges and writes blocks."""
@@ -71,16 +43,14 @@ class ParallelWrites(Test):
         config = DIRECT.format(image=image, fuse="")
         with self.served(config) as folder:
             file = folder / "disk"
-            self.check_mixed(file, size // 4096 * 4096)
-            self.check_interleaved_small(file, size)
+            workloads.mixed(file, size // 4096 * 4096, self.seed)
+            workloads.neighbours(file, self.seed)
+            self.check_last_bytes(file, size)
             through = digest(file)
         self.assertEqual(os.stat(image).st_size, size)
         self.assertEqual(digest(image), through)
 
-    def check_interleaved_small(self, file, size):
-        """Writers of odd ranges that share sectors, and the last bytes."""
-        run(FSX, file, f"--seed={self.seed}", "--no-mmap", "--processes=8",
-            f"--region={64 * 1024}", "--operations=400")
+    def check_last_bytes(self, file, size):
         with open(file, "r+b", buffering=0) as disk:
             disk.seek(size - 700)
             disk.write(b"\xa5" * 700)
