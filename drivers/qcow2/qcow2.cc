@@ -65,6 +65,11 @@ Task<absl::Status> Qcow2::Open() {
   cluster_cache_ = std::make_unique<ClusterCache>(
       file_, mapping_.get(), header_.geometry, header_.compression);
   idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] { OnIdle(); });
+  discarded_ = std::make_unique<IdleTimer>(options_.release_ns, [this] {
+    if (writer_->changed()) {
+      Spawn(CommitWhenIdle(node().in_flight().Hold()));
+    }
+  });
   const IoStatus loaded = co_await mapping_->Load();
   if (!loaded.ok()) co_return loaded.ToStatus("reading the L1 table");
   if (writable) {
@@ -201,11 +206,13 @@ Task<IoStatus> Qcow2::Write(Request& request, int64_t offset, IoView data) {
 Task<IoStatus> Qcow2::Zero(Request& request, int64_t offset, int64_t bytes,
                            RequestFlags flags) {
   idle_->Touch();
+  if ((flags & kMayUnmap) != 0) discarded_->Touch();
   return writer_->Zero(request, GuestOffset(offset), bytes, flags);
 }
 
 Task<IoStatus> Qcow2::Discard(Request& request, int64_t offset, int64_t bytes) {
   idle_->Touch();
+  discarded_->Touch();
   return writer_->Discard(request, GuestOffset(offset), bytes);
 }
 
@@ -312,8 +319,10 @@ void Qcow2::RefreshLimits(Limits* limits) {
 
 Task<void> Qcow2::Close() {
   if (idle_ != nullptr) co_await idle_->Stop();
+  if (discarded_ != nullptr) co_await discarded_->Stop();
   if (writer_ != nullptr) co_await writer_->Close();
   idle_.reset();
+  discarded_.reset();
   writer_.reset();
   cluster_cache_.reset();
   mapping_.reset();

@@ -45,6 +45,9 @@ struct Options {
   int64_t l2_cache_bytes = int64_t{32} << 20;
   // After so long without a request all caches are given back.
   int64_t idle_ns = int64_t{60} * 1000 * 1000 * 1000;
+  // After so long without another discard the space is given back, which
+  // otherwise waits for the guest's next flush.
+  int64_t release_ns = int64_t{1000} * 1000 * 1000;
   // Told, in one line, of damage that a read met. May be empty.
   Mapping::Report report;
 };
@@ -101,6 +104,7 @@ class Qcow2 final : public Driver {
   std::unique_ptr<ClusterCache> cluster_cache_;
   std::unique_ptr<Writer> writer_;  // null: read-only
   std::unique_ptr<IdleTimer> idle_;
+  std::unique_ptr<IdleTimer> discarded_;  // nothing for a while
 };
 
 }  // namespace bgfs::qcow2
