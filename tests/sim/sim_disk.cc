@@ -330,6 +330,7 @@ void SimDisk::Plan(SimOp* sim) {
       sim->bytes = random.Between(1, sim->bytes - 1);
     }
   }
+  if (sim->writes()) EndAtUnit(sim);
   if (sim->error == 0 && file.options_.direct && sim->transfers()) {
     const int64_t unit = options_.request_alignment;
     sim->bytes = std::min(op.bytes, (sim->bytes + unit - 1) / unit * unit);
@@ -340,6 +341,16 @@ void SimDisk::Plan(SimOp* sim) {
     sim->data.resize(static_cast<size_t>(op.bytes));
     op.view.CopyTo(sim->data.data());
   }
+}
+
+// A write that cannot end earlier is done whole, or has failed and done
+// nothing.
+void SimDisk::EndAtUnit(SimOp* sim) const {
+  const FileOp& op = *sim->op;
+  if (sim->bytes == op.bytes) return;
+  const int64_t end = op.offset + sim->bytes;
+  const int64_t bytes = end - end % options_.write_unit - op.offset;
+  sim->bytes = bytes > 0 ? bytes : sim->error != 0 ? 0 : op.bytes;
 }
 
 // True if a fault met the operation.
@@ -363,10 +374,11 @@ bool SimDisk::TakeFault(SimOp* sim) {
     if (fault.error == 0) {
       sim->bytes = std::min(sim->bytes, fault.short_bytes);
     } else if (sim->writes()) {
-      // It may have written something.
-      sim->bytes = world_->random().Chance(0.5)
-                       ? world_->random().Between(0, sim->bytes)
-                       : 0;
+      // It may have written something, or all.
+      const int64_t done = world_->random().Below(4);
+      sim->bytes = done == 0   ? sim->bytes
+                   : done == 1 ? world_->random().Between(0, sim->bytes)
+                               : 0;
     } else if (!sim->syncs()) {
       sim->bytes = 0;
     }

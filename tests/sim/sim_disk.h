@@ -71,6 +71,9 @@ class SimDisk {
     double in_pages = 0.25;        // that a write goes page by page,
     // that the cache drops what a failed sync has not written.
     double forgets_failed = 0.5;
+    // Where a write that is short or fails may end: before a multiple of so
+    // many bytes of the file. A format that relies on whole sectors says 512.
+    int64_t write_unit = 1;
     int64_t capacity_bytes = std::numeric_limits<int64_t>::max();
     // Of files opened with O_DIRECT.
     int64_t request_alignment = 512;
@@ -164,6 +167,7 @@ class SimDisk {
   static const SimImage& SourceOf(const SimOp& op);
   void Plan(SimOp* op);
   bool TakeFault(SimOp* op);
+  void EndAtUnit(SimOp* op) const;
   void ContinueLater(SimOp* op);
   void Continue(SimOp* op);
   void Begin(SimOp* op);

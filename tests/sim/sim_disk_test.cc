@@ -178,6 +178,21 @@ Task<void> WriteAndChange(File* file) {
   co_await running.WaitIdle();
 }
 
+TEST(SimDisk, ShortWritesEndAtTheUnit) {
+  std::set<int64_t> counts;
+  for (uint64_t seed = 0; seed < 300; ++seed) {
+    SimWorld world(seed);
+    MakeCalm(&world.disk());
+    world.disk().options().short_transfer = 0.9;
+    world.disk().options().write_unit = 512;
+    world.disk().Create(kPath, "");
+    const auto file = world.Run(MustOpen({.writable = true}));
+    counts.insert(
+        world.Run(WriteText(file.get(), 100, std::string(1200, 'a'))));
+  }
+  EXPECT_EQ(counts, (std::set<int64_t>{412, 924, 1200}));
+}
+
 TEST(SimDisk, FindsMemoryReusedTooEarly) {
   std::set<std::string> seen;
   for (uint64_t seed = 0; seed < 20; ++seed) {
