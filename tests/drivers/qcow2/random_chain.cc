@@ -307,30 +307,33 @@ Task<absl::StatusOr<Node*>> RandomChain::Open(Graph* graph,
   co_return co_await OpenSpec(graph, absl::StrCat(top_spec_, rights));
 }
 
-Task<std::string> RandomChain::CompareSnapshot(std::string image) {
-  const std::string now = world_->disk().Content(path_);
-  const std::string before =
-      now.substr(0, static_cast<size_t>(offset_in_file_));
-  world_->disk().Remove(path_);
-  world_->disk().Create(path_, before + image);
-  Graph graph(&world_->loop());
-  const auto top = co_await Open(&graph, /*read_only=*/true);
+Task<std::string> RandomChain::ReadSnapshot(Graph* graph) const {
+  const auto top = co_await Open(graph, /*read_only=*/true);
   if (!top.ok()) co_return top.status().ToString();
-  auto backend =
+  const auto backend =
       Backend::Create("snapshot", *top, {kConsistentRead, kAllPermissions});
   const int64_t bytes = (*backend)->size() - base_;
   std::string content(static_cast<size_t>(bytes), '?');
   const IoStatus read =
       co_await (*backend)->Read(base_, IoView(content.data(), bytes));
-  backend->reset();
-  (co_await graph.Close()).IgnoreError();
-  world_->disk().Remove(path_);
-  world_->disk().Create(path_, now);
   if (!read.ok()) co_return "reading the snapshot fails";
   if (content != ContentOf(snapshot_, 0, bytes)) {
     co_return "the snapshot has changed";
   }
   co_return "";
+}
+
+Task<std::string> RandomChain::CompareSnapshot(std::string image) {
+  const std::string now = world_->disk().Content(path_);
+  const auto before = static_cast<size_t>(offset_in_file_);
+  world_->disk().Remove(path_);
+  world_->disk().Create(path_, now.substr(0, before) + image);
+  Graph graph(&world_->loop());
+  std::string wrong = co_await ReadSnapshot(&graph);
+  (co_await graph.Close()).IgnoreError();
+  world_->disk().Remove(path_);
+  world_->disk().Create(path_, now);
+  co_return wrong;
 }
 
 }  // namespace bgfs::qcow2

@@ -77,6 +77,7 @@ class RandomChain {
   std::string AddFile(const std::string& name, int64_t offset,
                       const std::string& content);
   Task<absl::StatusOr<Node*>> OpenSpec(Graph* graph, std::string spec) const;
+  Task<std::string> ReadSnapshot(Graph* graph) const;
   Task<absl::StatusOr<Node*>> OpenCow(Graph* graph, size_t index) const;
   std::string NameOf(size_t index) const;
 
