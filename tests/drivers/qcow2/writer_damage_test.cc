@@ -1,0 +1,127 @@
+// The writing half on images whose metadata lies: it refuses to write over
+// other metadata, marks the image as corrupt, and leaves everything else alone.
+// And on one whose last writer died.
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/drivers/qcow2/checkable_image.h"
+#include "tests/drivers/qcow2/sim_check.h"
+#include "tests/drivers/test_graph.h"
+
+namespace bgfs::qcow2 {
+namespace {
+
+constexpr int64_t kCluster = CheckableImage::kCluster;
+
+std::string BytesOf(const CheckableImage& image) {
+  const std::vector<uint8_t> bytes = image.Bytes();
+  return std::string(bytes.begin(), bytes.end());
+}
+
+Task<std::unique_ptr<Backend>> Open(Graph* graph, const char* spec) {
+  const OpenContext context;
+  const proto::Node node_spec = ParseNode(spec);
+  auto node = co_await OpenNode(*graph, node_spec, context);
+  if (!node.ok()) co_return nullptr;
+  auto backend = Backend::Create("test", *node, {kReadWrite, kAllPermissions});
+  EXPECT_TRUE(backend.ok()) << backend.status();
+  co_return *std::move(backend);
+}
+
+constexpr char kImage[] =
+    "read_only: false discard: UNMAP qcow2 { file { filename: \"a\" } }";
+
+// Writes `bytes` at `offset`, and flushes; gives the first error.
+Task<int> Write(Loop* loop, const char* spec, int64_t offset, std::string bytes,
+                bool flush) {
+  Graph graph(loop);
+  auto backend = co_await Open(&graph, spec);
+  if (backend == nullptr) co_return -1;
+  IoStatus status = co_await backend->Write(
+      offset, IoView(bytes.data(), static_cast<int64_t>(bytes.size())));
+  if (status.ok() && flush) status = co_await backend->Flush();
+  backend.reset();
+  (co_await graph.Close()).IgnoreError();
+  co_return status.error();
+}
+
+// A write to guest cluster `guest` meets damage: the file stays as it is, but
+// for the corrupt bit, `untouched` and all in front of it at least.
+void ExpectRefused(const CheckableImage& image, int64_t guest,
+                   int64_t untouched) {
+  SimWorld world(1);
+  world.disk().Create("a", BytesOf(image));
+  EXPECT_EQ(world.Run(Write(&world.loop(), kImage, guest * kCluster,
+                            std::string(kCluster, 'x'), true)),
+            EIO);
+  std::string expected = BytesOf(image);
+  expected[kIncompatibleAt + 7] |= static_cast<char>(kIncompatibleCorrupt);
+  const auto bytes = static_cast<size_t>((untouched + 1) * kCluster);
+  EXPECT_TRUE(world.disk().Content("a").substr(0, bytes) ==
+              expected.substr(0, bytes));
+}
+
+TEST(WriterDamage, AFreeClusterThatHoldsATableIsNotTaken) {
+  CheckableImage image;
+  image.SetRefcount(2, 0);
+  ExpectRefused(image, 100, 7);
+}
+
+TEST(WriterDamage, DataDoesNotGoOverATable) {
+  CheckableImage image;
+  image.SetL2(0, kEntryCopied | 1 * kCluster);
+  ExpectRefused(image, 0, 7);
+}
+
+TEST(WriterDamage, ReservedSpaceOverATableIsNotUsed) {
+  CheckableImage image;
+  image.SetL2(1, kEntryCopied | kEntryZero | 1 * kCluster);
+  ExpectRefused(image, 1, 7);
+}
+
+// The L2 table is the refcount block.
+TEST(WriterDamage, ATableDoesNotGoOverAnother) {
+  CheckableImage image;
+  image.SetL1(0, kEntryCopied | 4 * kCluster);
+  ExpectRefused(image, 100, 7);
+}
+
+// Cluster 5 was guest cluster 0's; a writer freed it, wrote that to the file
+// and died. Before somebody else's data goes there, the disk must know.
+TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableFirst) {
+  CheckableImage image;
+  image.Put(5 * kCluster, std::vector<uint8_t>(kCluster, 'o'));
+  constexpr char kFile[] =
+      "read_only: false cache { no_flush: true } file { filename: \"a\" }";
+  for (int64_t i = 0; i < 200; ++i) {
+    SimWorld world(static_cast<uint64_t>(i) + 1);
+    world.disk().Create("a", BytesOf(image));
+    // Its L2 entry goes, and then its count.
+    (void)world.Run(
+        Write(&world.loop(), kFile, 2 * kCluster, std::string(8, '\0'), false));
+    (void)world.Run(Write(&world.loop(), kFile, 4 * kCluster + 5 * 2,
+                          std::string(2, '\0'), false));
+    world.disk().Kill();
+    world.disk().Restart();
+    world.disk().AfterOps(i / 8, [&world] { world.disk().PowerCut(); });
+    (void)world.Run(Write(&world.loop(), kImage, 100 * kCluster,
+                          std::string(kCluster, 'x'), false));
+    const bool cut = world.disk().dead();
+    if (!cut) break;
+    world.disk().Restart();
+    const std::string content = world.disk().Content("a");
+    if (content.substr(2 * kCluster, 8) == std::string(8, '\0')) continue;
+    EXPECT_EQ(content.substr(5 * kCluster, kCluster),
+              std::string(kCluster, 'o'))
+        << "cut at operation " << i / 8;
+  }
+}
+
+}  // namespace
+}  // namespace bgfs::qcow2
