@@ -111,8 +111,9 @@ Task<absl::Status> Qcow2::RepairDirty() {
                                  " leaked clusters"));
   }
   absl::StatusOr<Header> header = co_await ReadHeader(*file_);
-  if (header.ok()) header_ = *std::move(header);
-  co_return header.status();
+  if (!header.ok()) co_return header.status();
+  header_ = *std::move(header);
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Qcow2::OpenForWriting() {

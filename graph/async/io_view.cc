@@ -105,8 +105,9 @@ bool IsZero(const char* data, int64_t bytes) {
     data += kBlock;
     bytes -= kBlock;
   }
-  char any = 0;
-  for (int64_t i = 0; i < bytes; ++i) any |= data[i];
+  unsigned any = 0;
+  for (int64_t i = 0; i < bytes; ++i)
+    any |= static_cast<unsigned char>(data[i]);
   return any == 0;
 }
 

@@ -57,7 +57,7 @@ absl::StatusOr<CheckReport> Check(SimWorld& world,
 // Repairs, and gives what is left: that is what the next check finds, and the
 // next repair makes nothing worse.
 absl::StatusOr<CheckReport> CheckRepaired(SimWorld& world, Repair repair) {
-  const absl::StatusOr<CheckReport> repaired = Check(world, repair);
+  absl::StatusOr<CheckReport> repaired = Check(world, repair);
   if (!repaired.ok()) return repaired;
   absl::StatusOr<CheckReport> after = Check(world);
   EXPECT_TRUE(after.ok()) << after.status();
@@ -72,6 +72,7 @@ absl::StatusOr<CheckReport> CheckRepaired(SimWorld& world, Repair repair) {
 std::vector<DiskOp> TakeOperations(FuzzInput* input) {
   const int count = input->Take<uint8_t>() % kMaxOperations;
   std::vector<DiskOp> operations;
+  operations.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) operations.push_back(input->Take<DiskOp>());
   return operations;
 }

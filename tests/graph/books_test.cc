@@ -173,6 +173,7 @@ ENGINE_TEST(Books, StatisticsTellWhoWaited) {
   EXPECT_TRUE(first->done() && second->done());
   disk.Hold(Op::kFlushToDisk);
   std::vector<std::shared_ptr<Started<IoStatus>>> flushes;
+  flushes.reserve(4);
   for (int i = 0; i < 4; ++i) flushes.push_back(Start(user.Flush()));
   co_await Settle();
   disk.Release(Op::kFlushToDisk);

@@ -303,8 +303,9 @@ void NewImage::PutRefcounts(int64_t* table, int64_t* table_clusters) {
     if (bits >= 8) {
       Put(block + bit / 8, Big(count, bits / 8));
     } else {
-      bytes_[static_cast<size_t>(block + bit / 8)] |=
-          static_cast<char>(count << (bit % 8));
+      char& byte = bytes_[static_cast<size_t>(block + bit / 8)];
+      byte = static_cast<char>(static_cast<uint8_t>(byte) |
+                               static_cast<uint8_t>(count << (bit % 8)));
     }
   }
 }
