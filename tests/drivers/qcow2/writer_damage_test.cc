@@ -105,7 +105,7 @@ TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableFirst) {
     // Its L2 entry goes, and then its count.
     (void)world.Run(
         Write(&world.loop(), kFile, 2 * kCluster, std::string(8, '\0'), false));
-    (void)world.Run(Write(&world.loop(), kFile, 4 * kCluster + 5 * 2,
+    (void)world.Run(Write(&world.loop(), kFile, 4 * kCluster + int64_t{5} * 2,
                           std::string(2, '\0'), false));
     world.disk().Kill();
     world.disk().Restart();
