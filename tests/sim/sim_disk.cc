@@ -347,7 +347,7 @@ void SimDisk::Plan(SimOp* sim) {
 // nothing.
 void SimDisk::EndAtUnit(SimOp* sim) const {
   const FileOp& op = *sim->op;
-  if (sim->bytes == op.bytes) return;
+  if (sim->bytes == op.bytes || sim->bytes == 0) return;
   const int64_t end = op.offset + sim->bytes;
   const int64_t bytes = end - end % options_.write_unit - op.offset;
   sim->bytes = bytes > 0 ? bytes : sim->error != 0 ? 0 : op.bytes;
