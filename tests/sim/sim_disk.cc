@@ -206,7 +206,16 @@ void SimDisk::Restart() {
 }
 
 void SimDisk::AfterOps(int64_t count, absl::AnyInvocable<void()> action) {
+  syncs_left_ = -1;
   action_at_ = ops_started_ + count;
+  action_ = std::move(action);
+}
+
+void SimDisk::AfterSyncs(int64_t syncs, int64_t ops,
+                         absl::AnyInvocable<void()> action) {
+  syncs_left_ = syncs;
+  action_ops_ = ops;
+  action_at_ = -1;
   action_ = std::move(action);
 }
 
@@ -276,7 +285,10 @@ void SimDisk::StartQuery(SimFile* file, Completion* completion) {
 bool SimDisk::Start(SimFile* file, FileOp* op) {
   SimOp* sim = NewOp(file, op, op);
   if (!sim->ghost) Plan(sim);
-  if (sim->syncs()) ++file->inode_->syncs;
+  if (sim->syncs()) {
+    ++file->inode_->syncs;
+    if (syncs_left_-- == 0) action_at_ = ops_started_ + action_ops_;
+  }
   if (sim->ghost || !sim->transfers() || file->options_.direct ||
       file->inode_->hung || !world_->random().Chance(options_.at_once)) {
     ContinueLater(sim);

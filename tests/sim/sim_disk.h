@@ -102,6 +102,10 @@ class SimDisk {
   // Runs `action` just before the operation that follows the next `count` ones;
   // one at a time.
   void AfterOps(int64_t count, absl::AnyInvocable<void()> action);
+  // The same, counted from the start of the sync that follows the next `syncs`
+  // ones: the moments that an order of writes is about.
+  void AfterSyncs(int64_t syncs, int64_t ops,
+                  absl::AnyInvocable<void()> action);
   int64_t ops_started() const { return ops_started_; }
   // Syncs of the file that have started, in all, and syncs of any file that
   // have failed.
@@ -185,6 +189,8 @@ class SimDisk {
   bool dead_ = false;
   int64_t ops_started_ = 0;
   int64_t failed_syncs_ = 0;
+  int64_t syncs_left_ = -1;  // before action_ops_ counts
+  int64_t action_ops_ = 0;
   int64_t action_at_ = -1;  // ops_started_ before which action_ runs
   absl::AnyInvocable<void()> action_;
   absl::AnyInvocable<void(const std::string&)> trace_;

@@ -350,6 +350,14 @@ TEST_F(SimDiskTest, CountsSyncs) {
   EXPECT_EQ(disk().failed_syncs(), 1);
 }
 
+TEST_F(SimDiskTest, ActsAfterSyncs) {
+  Create("");
+  int64_t acted_after = -1;
+  disk().AfterSyncs(1, 2, [&] { acted_after = disk().syncs(kPath); });
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(world_.Run(Sync(file_.get())), 0);
+  EXPECT_EQ(acted_after, 4);
+}
+
 TEST_F(SimDiskTest, CreateLeavesHolesWhereThereAreZeros) {
   const std::string content = std::string(3 * kBlock, '\0') + "text";
   Create(content);
