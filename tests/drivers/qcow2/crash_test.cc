@@ -60,16 +60,26 @@ Task<void> ReadAll(Backend& backend, std::string* content) {
   EXPECT_EQ(status.error(), 0);
 }
 
+// Nothing but leaks and clear COPIED flags.
+void ExpectConsistent(SimWorld* world) {
+  const absl::StatusOr<CheckReport> report = CheckInWorld(*world, "top");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->corruptions(), report->count(FindingKind::kCopiedClear))
+      << report->findings[0].text;
+}
+
 // For each operation of `steps` and several seeds, what the disk shows after
 // the power was cut there.
 void AtEachCut(const std::string& image, const std::string& backing,
-               Steps steps, absl::FunctionRef<void(const std::string&)> judge) {
+               Steps steps, absl::FunctionRef<void(const std::string&)> judge,
+               uint64_t seeds = 20) {
   bool cut = true;
   for (int64_t ops = 0; cut; ++ops) {
     cut = false;
-    for (uint64_t seed = 1; seed <= 20; ++seed) {
+    for (uint64_t seed = 1; seed <= seeds; ++seed) {
       SCOPED_TRACE(absl::StrCat("seed ", seed, ", cut before operation ", ops));
       SimWorld world(seed);
+      world.disk().options().write_unit = SimImage::kSector;
       world.disk().Create("top", image);
       world.disk().Create("base", backing);
       world.disk().AfterOps(ops, [&world] { world.disk().PowerCut(); });
@@ -78,6 +88,7 @@ void AtEachCut(const std::string& image, const std::string& backing,
       if (!world.disk().dead()) world.disk().PowerCut();
       world.disk().Restart();
       world.disk().AfterOps(int64_t{1} << 40, nullptr);
+      ExpectConsistent(&world);
       std::string content;
       const auto read = [&content](Backend& backend) {
         return ReadAll(backend, &content);
@@ -137,6 +148,111 @@ TEST(Crash, GrowingNeverShowsWhatLiesBehindTheEnd) {
       EXPECT_EQ(content.find('x', kCluster + kCluster / 2), std::string::npos);
     });
   }
+}
+
+// --- Errors ------------------------------------------------------------------
+
+// Writes behind the size that a truncate failed to set; a flush says that it is
+// there to stay.
+Task<void> FailToShrink(Backend& backend, SimDisk* disk, bool* flushed) {
+  std::string data(kCluster, 'n');
+  disk->Inject({.kind = FileOp::Kind::kWrite, .bytes = kCluster});
+  EXPECT_NE((co_await backend.Truncate(kCluster, /*exact=*/true)).error(), 0);
+  EXPECT_EQ(
+      (co_await backend.Write(5 * kCluster, IoView(data.data(), kCluster)))
+          .error(),
+      0);
+  *flushed = (co_await backend.Flush()).ok();
+  disk->PowerCut();
+}
+
+TEST(Crash, ASizeThatFailedIsSettledBeforeAFlush) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    SimWorld world(seed);
+    world.disk().options().write_unit = SimImage::kSector;
+    NewImage image({.cluster_bits = 9, .size_bytes = 8 * kCluster});
+    image.SetData(0, std::string(kCluster, 'o'));
+    world.disk().Create("top", image.Finish());
+    bool flushed = false;
+    const auto steps = [&](Backend& backend) {
+      return FailToShrink(backend, &world.disk(), &flushed);
+    };
+    world.Run(Live(&world, /*backing=*/false, steps));
+    EXPECT_TRUE(flushed);
+    world.disk().Restart();
+    std::string content;
+    const auto read = [&content](Backend& backend) {
+      return ReadAll(backend, &content);
+    };
+    world.Run(Live(&world, /*backing=*/false, read));
+    ASSERT_EQ(content.size(), 8 * kCluster) << "seed " << seed;
+    ASSERT_EQ(content.substr(5 * kCluster, kCluster),
+              std::string(kCluster, 'n'));
+  }
+}
+
+// --- The order of writes -----------------------------------------------------
+
+Task<void> WriteEverywhere(Backend& backend) {
+  std::string data(kCluster, 'n');
+  for (int64_t at = 0; at < backend.size(); at += 16 * kCluster) {
+    (co_await backend.Write(at, IoView(data.data(), kCluster))).Ignore();
+  }
+  (co_await backend.Flush()).Ignore();
+  (co_await backend.Discard(0, backend.size() / 2)).Ignore();
+  (co_await backend.Write(0, IoView(data.data(), kCluster))).Ignore();
+  (co_await backend.Flush()).Ignore();
+}
+
+void ExpectOldOrNew(const std::string& content) {
+  for (size_t at = 0; at < content.size(); at += kCluster) {
+    const std::string cluster = content.substr(at, kCluster);
+    EXPECT_EQ(cluster, std::string(kCluster, cluster[0])) << at;
+    EXPECT_TRUE(cluster[0] == 'o' || cluster[0] == 'n' || cluster[0] == '\0');
+  }
+}
+
+// Counts of 64 bits: a block counts 64 clusters, and a cluster of the refcount
+// table knows 64 blocks. Those that are made here are known on the disk before
+// anything is that they count.
+TEST(Crash, NewBlocksAndTablesAreDurableBeforeWhatTheyCount) {
+  for (const int64_t leaked : {0, 30, 3990}) {
+    NewImage image({.cluster_bits = 9,
+                    .refcount_order = 6,
+                    .size_bytes = 1024 * kCluster});
+    image.SetData(5, std::string(kCluster, 'o'));
+    image.Leak(leaked);
+    AtEachCut(image.Finish(), "", WriteEverywhere, ExpectOldOrNew,
+              /*seeds=*/leaked > 1000 ? 2 : 10);
+  }
+}
+
+// Tables and data that a snapshot shares are copied, and their counts fall.
+TEST(Crash, WhatASnapshotSharesStays) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 200 * kCluster});
+  for (int64_t i = 0; i < 200; i += 8) {
+    image.SetData(i, std::string(kCluster, 'o'));
+  }
+  image.TakeSnapshot("one");
+  AtEachCut(image.Finish(), "", WriteEverywhere, ExpectOldOrNew);
+}
+
+Task<void> GrowTwice(Backend& backend) {
+  std::string data(kCluster, 'n');
+  for (const int64_t clusters : {300, 9000}) {
+    (co_await backend.Truncate(clusters * kCluster, /*exact=*/true)).Ignore();
+    (co_await backend.Write((clusters - 1) * kCluster,
+                            IoView(data.data(), kCluster)))
+        .Ignore();
+    (co_await backend.Flush()).Ignore();
+  }
+}
+
+// In its place, where there is room for more entries, and to another.
+TEST(Crash, TheL1TableMovesWhole) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 100 * kCluster});
+  image.SetData(5, std::string(kCluster, 'o'));
+  AtEachCut(image.Finish(), "", GrowTwice, ExpectOldOrNew);
 }
 
 TEST(Check, ReadsNothingBehindTheEndOfTheFile) {

@@ -104,6 +104,10 @@ ImageHistory::Life ImageHistory::PickLife(bool last) {
   if (last && random_.Chance(0.5)) life.end = End::kClose;
   // Also while it is being opened, repaired or closed.
   life.ops = random_.Below(int64_t{4} << random_.Between(2, 10));
+  if (random_.Chance(0.5)) {
+    life.syncs = random_.Below(int64_t{1} << random_.Between(1, 5));
+    life.ops = random_.Below(6);
+  }
   return life;
 }
 
@@ -114,7 +118,12 @@ void ImageHistory::RunLife(const Life& life) {
     world_.Run(ReadAfterCrash(/*read_only=*/true));
   }
   if (life.end != End::kClose) {
-    disk().AfterOps(life.ops, [this, end = life.end] { Crash(end); });
+    const auto crash = [this, end = life.end] { Crash(end); };
+    if (life.syncs < 0) {
+      disk().AfterOps(life.ops, crash);
+    } else {
+      disk().AfterSyncs(life.syncs, life.ops, crash);
+    }
   }
   if (life.errors) InjectErrors();
   world_.Run(OpenNodes(/*read_only=*/false));

@@ -66,7 +66,8 @@ class ImageHistory {
   struct Life {
     End end = End::kClose;
     bool errors = false;
-    int64_t ops = 0;  // until it crashes
+    int64_t ops = 0;     // until it crashes,
+    int64_t syncs = -1;  // if not negative: from the start of this sync on
     int workers = 6;
     int requests = 30;  // of each worker
   };

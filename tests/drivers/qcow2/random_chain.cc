@@ -141,7 +141,9 @@ NewImageOptions RandomChain::PickImage(int cluster_bits, int64_t size,
   image.size_bytes = base_ + size;
   image.spare_l1_entries = random_.Chance(0.3) ? random_.Below(80) : 0;
   if (image.version == 3) {
-    image.refcount_order = static_cast<int>(random_.Below(7));
+    // Wide counts make many blocks.
+    image.refcount_order =
+        top && random_.Chance(0.4) ? 6 : static_cast<int>(random_.Below(7));
     if (random_.Chance(0.3)) image.compression = CompressionType::kZstd;
     image.lazy_refcounts = random_.Chance(0.3);
     image.dirty = top && random_.Chance(0.1);
