@@ -43,16 +43,20 @@ Task<IoStatus> HeaderFile::Write(Fields fields) {
 
 Task<IoStatus> HeaderFile::Settle() {
   if (!unsettled_) co_return IoStatus();
+  const Mutex::Guard guard = co_await mutex_.Lock();
+  if (!unsettled_) co_return IoStatus();
   co_return co_await Write(fields_);
 }
 
 Task<IoStatus> HeaderFile::SetDiskSize(int64_t size_bytes) {
+  const Mutex::Guard guard = co_await mutex_.Lock();
   Fields fields = fields_;
   fields.disk_size = size_bytes;
   co_return co_await Write(fields);
 }
 
 Task<IoStatus> HeaderFile::SetL1(HostOffset l1_table, int64_t l1_entries) {
+  const Mutex::Guard guard = co_await mutex_.Lock();
   Fields fields = fields_;
   fields.l1_table = l1_table;
   fields.l1_entries = l1_entries;
@@ -61,6 +65,7 @@ Task<IoStatus> HeaderFile::SetL1(HostOffset l1_table, int64_t l1_entries) {
 
 Task<IoStatus> HeaderFile::SetRefcountTable(HostOffset table,
                                             int64_t clusters) {
+  const Mutex::Guard guard = co_await mutex_.Lock();
   Fields fields = fields_;
   fields.refcount_table = table;
   fields.refcount_clusters = clusters;

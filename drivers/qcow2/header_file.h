@@ -22,6 +22,7 @@
 #include "absl/types/span.h"
 #include "drivers/qcow2/header.h"
 #include "drivers/qcow2/types.h"
+#include "graph/async/sync.h"
 #include "graph/node.h"
 
 namespace bgfs::qcow2 {
@@ -65,7 +66,8 @@ class HeaderFile {
   };
 
   Task<IoStatus> WriteAt(int64_t offset, absl::Span<const uint8_t> bytes);
-  // Writes all of `fields`, which are known from then on.
+  // Writes all of `fields`, which are known from then on; under the mutex, from
+  // before they are copied.
   Task<IoStatus> Write(Fields fields);
 
   const int version_;
@@ -73,6 +75,7 @@ class HeaderFile {
   Report report_;
   uint64_t incompatible_;
   uint64_t autoclear_;
+  Mutex mutex_;  // one change of the fields at a time
   Fields fields_;
   bool unsettled_ = false;
   bool corrupt_ = false;
