@@ -557,8 +557,9 @@ struct SimFile::Query : Completion {
     waiter = handle;
     file->disk_->StartQuery(file, this);
   }
+  // A process that has died meanwhile must not see what the crash has left.
   IoStatus await_resume() noexcept {
-    return IoError(static_cast<int>(-result));
+    return file->ghost() ? IoError(EIO) : IoError(static_cast<int>(-result));
   }
 
   SimFile* const file;
