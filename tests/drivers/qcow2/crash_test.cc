@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "graph/async/sync.h"
 #include "gtest/gtest.h"
 #include "tests/drivers/qcow2/new_image.h"
 #include "tests/drivers/qcow2/sim_check.h"
@@ -224,6 +226,39 @@ TEST(Crash, NewBlocksAndTablesAreDurableBeforeWhatTheyCount) {
     image.Leak(leaked);
     AtEachCut(image.Finish(), "", WriteEverywhere, ExpectOldOrNew,
               /*seeds=*/leaked > 1000 ? 2 : 10);
+  }
+}
+
+Task<void> TruncateAgainAndAgain(Backend* backend, InFlight::Holder holder) {
+  const InFlight::Holder held = std::move(holder);
+  const int64_t clusters = backend->size() / kCluster;
+  for (int64_t i = 0; i < 60; ++i) {
+    const IoStatus status = co_await backend->Truncate(
+        (clusters + i % 7) * kCluster, /*exact=*/true);
+    EXPECT_EQ(status.error(), 0);
+  }
+}
+
+Task<void> WriteAndTruncate(Backend& backend) {
+  InFlight running;
+  Spawn(TruncateAgainAndAgain(&backend, running.Hold()));
+  co_await WriteEverywhere(backend);
+  co_await running.WaitIdle();
+}
+
+// The size and the refcount table stand in the same bytes of the header.
+TEST(Crash, ATableThatMovesAndASizeThatChangesKeepEachOther) {
+  for (uint64_t seed = 1; seed <= 50; ++seed) {
+    SCOPED_TRACE(absl::StrCat("seed ", seed));
+    SimWorld world(seed);
+    NewImage image({.cluster_bits = 9,
+                    .refcount_order = 6,
+                    .size_bytes = 1024 * kCluster});
+    image.Leak(3990);
+    world.disk().Create("top", image.Finish());
+    world.Run(Live(&world, /*backing=*/false, WriteAndTruncate));
+    ExpectConsistent(&world);
+    if (testing::Test::HasFailure()) return;
   }
 }
 

@@ -200,9 +200,16 @@ Task<void> ImageHistory::OpenNodes(bool read_only) {
     }
     backends_.push_back(*std::move(backend));
   }
+  const int64_t size = backends_[0]->size();
+  if (!crashed_ && closed_size_ >= 0 && size != closed_size_) {
+    Fail(absl::StrCat("closed with ", closed_size_, " bytes, opened with ",
+                      size));
+  }
 }
 
 Task<void> ImageHistory::CloseNodes() {
+  // A request that failed to change it, and to change it back, is not judged.
+  closed_size_ = backends_.empty() || faulty_ ? -1 : backends_[0]->size();
   backends_.clear();
   const absl::Status closed = co_await graph_->Close();
   if (!closed.ok()) {

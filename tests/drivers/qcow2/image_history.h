@@ -119,8 +119,9 @@ class ImageHistory {
   // had begun to change it by then.
   int64_t durable_size_ = 0;
   int64_t durable_resizes_ = 0;
-  int64_t leaks_ = 0;      // that the last check found
-  int64_t image_end_ = 0;  // what it saw of the file
+  int64_t closed_size_ = -1;  // at the end of a life without errors
+  int64_t leaks_ = 0;         // that the last check found
+  int64_t image_end_ = 0;     // what it saw of the file
   Totals totals_;
   std::string failure_;
 };
