@@ -8,12 +8,16 @@ namespace {
 
 using Kind = ImageHistory::Kind;
 
-TEST(LongImageHistories, Mixed) {
-  ForEachSeed(4000, [](uint64_t seed) {
-    ImageHistory history(1000000 + seed, Kind::kMixed);
-    EXPECT_EQ(history.Run(), "");
+void RunHistories(int seeds, Kind kind) {
+  ForEachSeed(seeds, [kind](uint64_t seed) {
+    EXPECT_EQ(ImageHistory(1000000 + seed, kind).Run(), "");
   });
 }
+
+TEST(LongImageHistories, WithErrors) { RunHistories(1000, Kind::kErrors); }
+TEST(LongImageHistories, WithPowerCuts) { RunHistories(1000, Kind::kPowerCut); }
+TEST(LongImageHistories, WithKills) { RunHistories(1000, Kind::kKill); }
+TEST(LongImageHistories, Mixed) { RunHistories(1000, Kind::kMixed); }
 
 }  // namespace
 }  // namespace bgfs::qcow2
