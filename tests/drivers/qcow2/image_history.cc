@@ -78,11 +78,11 @@ std::string ImageHistory::Run() {
   const int64_t lives = kind_ == Kind::kPlain    ? random_.Between(1, 2)
                         : kind_ == Kind::kErrors ? random_.Between(1, 3)
                                                  : random_.Between(2, 5);
-  for (int64_t i = 1; i <= lives && failure_.empty(); ++i) {
+  for (int64_t i = 1; i <= lives && failure_.empty() && !spoiled_; ++i) {
     RunLife(PickLife(i == lives));
   }
   // The last one is closed in peace.
-  if (failure_.empty() && crashed_) RunLife({.requests = 5});
+  if (failure_.empty() && crashed_ && !spoiled_) RunLife({.requests = 5});
   if (failure_.empty()) JudgeSnapshot();
   if (!chain_.LowerFilesUnchanged()) Fail("a file below has changed");
   totals_.requests = requests_.requests();
@@ -137,13 +137,13 @@ void ImageHistory::RunLife(const Life& life) {
   disk().ClearFaults();
   if (!disk().dead() && life.end != End::kClose) Crash(life.end);
   // What a failed sync has lost can still be in the page cache.
-  const bool lost = disk().failed_syncs() > failed_syncs_;
+  lost_ = disk().failed_syncs() > failed_syncs_;
   failed_syncs_ = disk().failed_syncs();
-  if (!disk().dead() && lost) Crash(End::kPowerCut);
+  if (!disk().dead() && lost_) Crash(End::kPowerCut);
   disk().AfterOps(std::numeric_limits<int64_t>::max() / 2, nullptr);
   const bool closed = !disk().dead();
   if (!closed) disk().Restart();
-  if (!closed && !cut_ && (lost || random_.Chance(0.4))) {
+  if (!closed && !cut_ && (lost_ || random_.Chance(0.4))) {
     Crash(End::kPowerCut);
     disk().Restart();
   }
@@ -272,7 +272,8 @@ Task<void> ImageHistory::RunWorker(Backend* backend, int requests) {
     }
     if (random_.Chance(0.05)) {
       const int64_t resizes = requests_.resizes();
-      const bool still = requests_.resizing() == 0;
+      // With errors, one that failed may have happened all the same.
+      const bool still = requests_.resizing() == 0 && !faulty_;
       const int64_t size = backend->size();
       if (co_await requests_.Flush(backend) && still) {
         durable_size_ = size - chain_.base();
@@ -349,6 +350,10 @@ void ImageHistory::JudgeReport(const CheckReport& report, bool closed) {
     int64_t allowed = 0;
     if (kind == FindingKind::kMarkedDirty) {
       allowed = closed ? 0 : 1;
+    } else if (kind == FindingKind::kMarkedCorrupt && lost_ &&
+               disk().options().forgets_failed > 0) {
+      allowed = 1;
+      spoiled_ = report.count(kind) > 0;
     } else if (kind == FindingKind::kLeak) {
       allowed = closed ? leaks_ + LeaksPast(report, image_end_)
                        : std::numeric_limits<int64_t>::max();

@@ -115,6 +115,10 @@ class ImageHistory {
   bool cut_ = false;      // the last crash was one of power
   bool ever_crashed_ = false;
   int64_t failed_syncs_ = 0;
+  // A failed sync has lost what was in the page cache, under a live process
+  // that may have taken this for damage of the image;
+  bool lost_ = false;
+  bool spoiled_ = false;  // it has, and only a repair may write the image
   // What was flushed last while the size stood still, and how many requests
   // had begun to change it by then.
   int64_t durable_size_ = 0;
