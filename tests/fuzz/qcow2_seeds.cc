@@ -67,7 +67,7 @@ std::string Image(NewImageOptions options, bool snapshot) {
     image.SetUnallocated(4);
   }
   image.Skip(1);
-  return image.Finish(/*garbage_bytes=*/5000);
+  return image.Finish();
 }
 
 NewImageOptions Small(int cluster_bits = 9) {
