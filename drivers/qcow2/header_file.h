@@ -9,7 +9,8 @@
 // It also keeps whether the image may be written at all: once damage is met
 // that a write could make worse, the corrupt bit is set ("Header",
 // incompatible_features bit 1) and nothing is written any more. Version 2 has
-// no such bit; there it holds for this open.
+// no such bit, and after a failed flush the file is no evidence of damage;
+// there it holds for this open.
 
 #ifndef BGFS_DRIVERS_QCOW2_HEADER_FILE_H_
 #define BGFS_DRIVERS_QCOW2_HEADER_FILE_H_

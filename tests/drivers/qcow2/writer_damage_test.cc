@@ -92,6 +92,31 @@ TEST(WriterDamage, ATableDoesNotGoOverAnother) {
   ExpectRefused(image, 100, 7);
 }
 
+// What a failed flush has lost can look like damage; the disk may be sound.
+TEST(WriterDamage, AnImageIsNotMarkedAfterAFailedFlush) {
+  CheckableImage image;
+  image.SetRefcount(2, 0);
+  SimWorld world(1);
+  world.disk().options().forgets_failed = 0;
+  world.disk().Create("a", BytesOf(image));
+  const auto write = [](SimWorld* world) -> Task<void> {
+    Graph graph(&world->loop());
+    auto backend = co_await Open(&graph, kImage);
+    EXPECT_NE(backend, nullptr);
+    if (backend == nullptr) co_return;
+    world->disk().Inject({.kind = FileOp::Kind::kDataSync});
+    std::string bytes(kCluster, 'x');
+    const IoView data(bytes.data(), kCluster);
+    EXPECT_EQ((co_await backend->Write(0, data)).error(), 0);
+    EXPECT_EQ((co_await backend->Flush()).error(), EIO);
+    EXPECT_EQ((co_await backend->Write(100 * kCluster, data)).error(), EIO);
+    backend.reset();
+    (co_await graph.Close()).IgnoreError();
+  };
+  world.Run(write(&world));
+  EXPECT_EQ(world.disk().Content("a")[kIncompatibleAt + 7], 0);
+}
+
 // Cluster 5 was guest cluster 0's; a writer freed it, wrote that to the file
 // and died. Before somebody else's data goes there, the disk must know.
 TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableFirst) {
