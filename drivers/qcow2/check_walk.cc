@@ -203,6 +203,8 @@ Task<IoStatus> ReferenceWalk::CountRefcountStructures() {
 // A structure that something else points to cannot be written to.
 void ReferenceWalk::JudgeRefcountStructures() {
   const auto judge = [this](uint64_t at, absl::string_view what) {
+    // Nothing is counted out there, and what leads there has been reported.
+    if (at >= static_cast<uint64_t>(c_.file().size())) return;
     const int64_t cluster = c_.ClusterOf(Host(at));
     if (c_.references.Get(cluster) <= 1) return;
     c_.rebuild = true;
