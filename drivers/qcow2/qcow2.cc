@@ -316,6 +316,7 @@ void Qcow2::RefreshLimits(Limits* limits) {
   limits->opt_transfer = cluster_size;
   limits->pdiscard_alignment = cluster_size;
   limits->pwrite_zeroes_alignment = cluster_size;
+  limits->copy_alignment = cluster_size;
 }
 
 Task<void> Qcow2::Close() {

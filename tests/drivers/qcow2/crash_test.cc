@@ -1,5 +1,6 @@
 // What histories (image_history.h) have found, step by step: an image in a
-// simulated world, a few requests, and a power cut at each operation of them.
+// simulated world, a few requests, and a power cut at each operation of them;
+// then what requests leave behind and what they cost.
 
 #include <cstdint>
 #include <memory>
@@ -301,12 +302,56 @@ TEST(Check, ReadsNothingBehindTheEndOfTheFile) {
   EXPECT_TRUE(report->clean());
 }
 
+// --- Copy-on-read -----------------------------------------------------------
+
+Task<void> ReadUp(Backend& backend) {
+  std::string seen(1100, '?');
+  const IoStatus status = co_await backend.Read(
+      5 * kCluster + 400, IoView(seen.data(), std::ssize(seen)), kCopyOnRead);
+  EXPECT_EQ(status.error(), 0);
+  EXPECT_EQ(seen, std::string(1100, 'b'));
+  // Zeros take no cluster.
+  EXPECT_EQ(
+      (co_await backend.Read(
+           40 * kCluster, IoView(seen.data(), std::ssize(seen)), kCopyOnRead))
+          .error(),
+      0);
+  EXPECT_EQ(seen, std::string(1100, '\0'));
+}
+
+// Whole clusters, those that the read touched and no others, and only once.
+TEST(CopyOnRead, LeavesWhatWasReadInTheImage) {
+  NewImage image({.cluster_bits = 9,
+                  .size_bytes = 64 * kCluster,
+                  .backing_name = "base",
+                  .backing_format = "raw"});
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.disk().Create("base", std::string(32 * kCluster, 'b') +
+                                  std::string(32 * kCluster, '\0'));
+  world.Run(Live(&world, /*backing=*/true, ReadUp));
+  const int64_t length = world.disk().Image("top").size();
+  world.Run(Live(&world, /*backing=*/true, ReadUp));
+  EXPECT_EQ(world.disk().Image("top").size(), length);
+  ExpectConsistent(&world);
+  world.disk().Remove("base");
+  world.disk().Create("base", std::string(64 * kCluster, 'o'));
+  std::string content;
+  world.Run(Live(&world, /*backing=*/true, [&content](Backend& backend) {
+    return ReadAll(backend, &content);
+  }));
+  std::string expected(64 * kCluster, 'o');
+  expected.replace(5 * kCluster, 3 * kCluster, 3 * kCluster, 'b');
+  expected.replace(40 * kCluster, 3 * kCluster, 3 * kCluster, '\0');
+  EXPECT_TRUE(content == expected);
+}
+
 // --- Cost --------------------------------------------------------------------
 
 Task<void> WriteAndFlush(Backend& backend, SimDisk* disk,
                          std::vector<int64_t>* syncs) {
   std::string data(kCluster, 'n');
-  for (const int64_t writes : {0, 1, 20, 0}) {
+  for (const int64_t writes : {0, 1, 20, 300, 0}) {
     for (int64_t i = 0; i < writes; ++i) {
       const IoStatus written = co_await backend.Write(
           (writes + i) * kCluster, IoView(data.data(), kCluster));
@@ -319,9 +364,9 @@ Task<void> WriteAndFlush(Backend& backend, SimDisk* disk,
 }
 
 // The first flush has nothing to do: opening has flushed what a predecessor may
-// have left.
+// have left. A new refcount block, which 256 clusters fill, costs a third one.
 TEST(Cost, AllocationsBetweenTwoFlushesCostTwoSyncs) {
-  NewImage image({.cluster_bits = 9, .size_bytes = 64 * kCluster});
+  NewImage image({.cluster_bits = 9, .size_bytes = 640 * kCluster});
   image.SetData(0, "data");
   SimWorld world(1);
   world.disk().Create("top", image.Finish());
@@ -330,7 +375,7 @@ TEST(Cost, AllocationsBetweenTwoFlushesCostTwoSyncs) {
     return WriteAndFlush(backend, &world.disk(), &syncs);
   };
   world.Run(Live(&world, /*backing=*/false, steps));
-  EXPECT_EQ(syncs, (std::vector<int64_t>{0, 2, 2, 0}));
+  EXPECT_EQ(syncs, (std::vector<int64_t>{0, 2, 2, 3, 0}));
 }
 
 }  // namespace

@@ -33,6 +33,7 @@ ImageHistory::ImageHistory(uint64_t seed, Kind kind)
                  .smallest = resizable_ ? kSmallest : chain_.size(),
                  .largest = resizable_ ? chain_.capacity() : chain_.size(),
                  .cluster = chain_.cluster_size(),
+                 .all_flags = true,
                  .errors_allowed = [this] { return ErrorsAllowed(); },
                  .forgets =
                      [this] {
