@@ -145,6 +145,16 @@ class Test(unittest.TestCase):
             yield device
         finally:
             run("losetup", "-d", device, check=False)
+        # The kernel lets go once nobody has the device open, which a mount
+        # namespace of another test may for a moment.
+        backing = pathlib.Path("/sys/block", pathlib.Path(device).name,
+                               "loop/backing_file")
+        def gone():
+            try:
+                return backing.read_text().strip() != str(path)
+            except OSError:
+                return True
+        wait_until(gone, f"{device} has let go of {path}")
 
     @contextlib.contextmanager
     def file_system(self, device, name="fs", options="defaults"):
