@@ -9,6 +9,8 @@
 namespace bgfs {
 namespace {
 
+constexpr int64_t kMiB = int64_t{1} << 20;
+
 using Op = TestDriver::Op;
 using Call = TestDriver::Call;
 
@@ -245,6 +247,46 @@ TEST(Copy, OfFilesGivesWhatWasThere) {
     SimWorld world(seed);
     world.Run(CopyAtRandom(&world));
   });
+}
+
+// Graphs of two homes share no engine: each request goes to the home of its
+// node, from wherever the copy was asked for.
+Task<void> OpenOne(TestGraph* graph, char content, Backend** user) {
+  TestDriver& disk = graph->Add("disk", 3 * kMiB);
+  disk.bytes() = Fill(content, 3 * kMiB);
+  disk.copies = true;
+  *user = &graph->Open(disk);
+  co_return;
+}
+
+Task<void> CloseOne(TestGraph* graph) { return graph->Close(); }
+
+TEST(Copy, GoesThroughMemoryBetweenTwoHomes) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SimWorld world(seed);
+    SimLoop* homes[] = {&world.AddLoop("one"), &world.AddLoop("two")};
+    TestGraph one(homes[0]);
+    TestGraph two(homes[1]);
+    Backend* from = nullptr;
+    Backend* to = nullptr;
+    world.Run(*homes[0], OpenOne(&one, 's', &from));
+    world.Run(*homes[1], OpenOne(&two, 't', &to));
+    // From both homes and from a third loop.
+    for (SimLoop* caller : {homes[0], homes[1], &world.loop()}) {
+      auto& source = dynamic_cast<TestDriver&>(from->node().driver());
+      auto& target = dynamic_cast<TestDriver&>(to->node().driver());
+      target.bytes() = Fill('t', 3 * kMiB);
+      EXPECT_IO_OK(world.Run(
+          *caller, from->CopyRange(100, *to, 200, 2 * kMiB + 1, kFua)));
+      EXPECT_EQ(target.bytes().substr(199, 2 * kMiB + 3),
+                Fill('t', 1) + Fill('s', 2 * kMiB + 1) + Fill('t', 1));
+      EXPECT_EQ(source.count(Op::kCopy), 0);
+      EXPECT_EQ(target.count(Op::kCopy), 0);
+      EXPECT_GT(target.count(Op::kFlushToDisk), 0);
+    }
+    world.Run(*homes[0], CloseOne(&one));
+    world.Run(*homes[1], CloseOne(&two));
+  }
 }
 
 }  // namespace
