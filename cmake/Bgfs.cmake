@@ -2,7 +2,8 @@
 #   bgfs_library(NAME SRCS a.cc ... DEPS target ...)
 #   bgfs_test(NAME SRCS a_test.cc ... DEPS target ... [LABELS label ...])
 # A test without a label is `quick`. Those labelled `long` run only with
-# scripts/test --all, those labelled `e2e` (the whole daemon) not in sanitizers.
+# scripts/test --all, those labelled `soak` with --soak, those labelled `e2e` (the
+# whole daemon) not in sanitizers.
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -2,10 +2,9 @@
 
 import os
 
-from harness import FSX, LONG, MIB, Test, digest, main, run
+from harness import FSX, MIB, Test, digest, main, per_form, run
 
-# 10 minutes on demand: BGFS_FSX_SECONDS=600.
-SECONDS = int(os.environ.get("BGFS_FSX_SECONDS") or (60 if LONG else 3))
+SECONDS = per_form(3, 60, 600)
 
 CONFIG = """
 nodes {{

@@ -3,7 +3,7 @@
 A test mounts with the `bgfs` binary that $BGFS_BINARY names, works on the file
 with ordinary programs, and unmounts; whatever a failed test leaves is taken
 away. Everything that touches a mount has a time limit. $BGFS_SEED replays a
-failure; $BGFS_LONG=1 runs the long form of a test.
+failure; $BGFS_LONG=1 and $BGFS_SOAK=1 run the longer forms of a test.
 """
 
 import contextlib
@@ -24,10 +24,16 @@ MAKE_CHAIN = os.environ.get("BGFS_MAKE_CHAIN",
                             "build/release/tests/e2e/bgfs_make_chain")
 FAULTY_FS = os.environ.get("BGFS_FAULTY_FS",
                            "build/release/tests/e2e/bgfs_faulty_fs")
-LONG = os.environ.get("BGFS_LONG") == "1"
+SOAK = os.environ.get("BGFS_SOAK") == "1"
+LONG = SOAK or os.environ.get("BGFS_LONG") == "1"
 SKIPPED = 77
 
 MIB = 1 << 20
+
+
+def per_form(quick, long, soak):
+    """Which of the three holds in the form that runs."""
+    return soak if SOAK else long if LONG else quick
 
 
 def run(*command, timeout=60, check=True, **options):

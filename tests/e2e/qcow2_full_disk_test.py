@@ -8,9 +8,9 @@ import os
 import threading
 
 import images
-from harness import LONG, MIB, Test, bgfs, main, run
+from harness import MIB, Test, bgfs, main, per_form, run
 
-ROUNDS = 50 if LONG else 3
+ROUNDS = per_form(3, 10, 50)
 SIZE = 24 * MIB
 WRITERS = 3
 REGION = 8 * MIB  # of each writer; the first MiB of it is written beforehand

@@ -9,9 +9,9 @@ import signal
 import subprocess
 
 import images
-from harness import LONG, MIB, Test, bgfs, main, run, wait_until
+from harness import LONG, MIB, Test, bgfs, main, per_form, run, wait_until
 
-ROUNDS = 200 if LONG else 10
+ROUNDS = per_form(10, 40, 200)
 ROUNDS_OF_AN_IMAGE = 8 if LONG else 4
 SIZE = 32 * MIB
 BLOCK = 4096

@@ -8,11 +8,10 @@ import os
 
 import images
 import workloads
-from harness import FSX, LONG, MIB, Test, digest, main, run
+from harness import FSX, LONG, MIB, Test, digest, main, per_form, run
 
-SIZE = (128 if LONG else 8) * MIB
-# fsx: 10 minutes on demand.
-SECONDS = 30 if LONG else 1
+SIZE = per_form(8, 16, 128) * MIB
+SECONDS = per_form(1, 5, 30)  # of each fsx
 
 MANY = {
     "apart": lambda disk, view, seed: workloads.apart(disk, SIZE, seed),

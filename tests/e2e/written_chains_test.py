@@ -12,9 +12,9 @@ import os
 import shutil
 
 import images
-from harness import LONG, MAKE_CHAIN, MIB, Test, main, run
+from harness import LONG, MAKE_CHAIN, MIB, Test, main, per_form, run
 
-CHAINS = 300 if LONG else 10
+CHAINS = per_form(10, 50, 300)
 ROUNDS = 3 if LONG else 2
 # Beyond it a disk is only a test of patience.
 MOST = 1 << 30
