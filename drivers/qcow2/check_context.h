@@ -110,6 +110,8 @@ class CheckContext {
   bool rebuild = false;
   // They are being made anew, and the file with them longer.
   bool lengthens = false;
+  // Another table lies over the header.
+  bool header_shared = false;
   CryptHeader crypt;
   int64_t tables = 0;  // L2 tables that were found
 

@@ -103,6 +103,7 @@ Task<absl::Status> ReferenceWalk::Run(bool refcount_structures) {
   c_.references.Clear();
   c_.l2_tables.Clear();
   c_.tables = 0;
+  c_.header_shared = false;
   CountMetadata(0, static_cast<uint64_t>(c_.cluster_size()), "the header");
   CountMetadata(c_.crypt.offset, c_.crypt.bytes, "the encryption header");
   std::vector<BitmapEntry> bitmaps;
@@ -159,6 +160,7 @@ void ReferenceWalk::Count(const Area& area) {
     if (area.metadata) c_.references.SetFlag(i, CheckContext::kMetadata);
   }
   if (overlaps) {
+    if (area.metadata && area.at >> bits == 0) c_.header_shared = true;
     c_.Report(FindingKind::kOverlap, Host(area.at), area.what, " at ", area.at,
               " lies where other metadata is");
   }

@@ -123,6 +123,11 @@ Task<absl::Status> RebuildRefcounts(CheckContext& context) {
   if (auto s = co_await walk.Run(/*refcount_structures=*/false); !s.ok()) {
     co_return s;
   }
+  if (context.header_shared) {
+    co_return absl::FailedPreconditionError(
+        "a table lies over the header, which has to be written to lead to new"
+        " refcounts");
+  }
   Rebuild rebuild(context);
   if (auto s = rebuild.Plan(); !s.ok()) co_return s;
   const IoStatus written = co_await rebuild.Write();

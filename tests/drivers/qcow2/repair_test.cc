@@ -162,6 +162,20 @@ TEST(Repair, OfLeaksRefusesBrokenStructures) {
   EXPECT_EQ(ReadHostFile(folder / "a"), before);
 }
 
+// The table would say something else once the header does.
+TEST(Repair, OfRefcountsRefusesATableOverTheHeader) {
+  const TempFolder folder;
+  CheckableImage image;
+  image.header.l1_offset = 0;
+  image.header.refcount_table_clusters = 0;
+  image.Write(folder / "a");
+  const std::string before = ReadHostFile(folder / "a");
+  const auto report = CheckFile(folder / "a", Repair::kAll);
+  EXPECT_THAT(std::string(report.status().message()),
+              HasSubstr("over the header"));
+  EXPECT_EQ(ReadHostFile(folder / "a"), before);
+}
+
 TEST(Repair, OfAGoodImageWritesNothing) {
   const TempFolder folder;
   CheckableImage().Write(folder / "a");
