@@ -4,7 +4,8 @@
 //   0  1  what is done: bits below
 //   1  1  how many operations follow, modulo 32
 //   2     these, of 8 bytes each (Operation)
-//         the image; its file may be longer, with zeros at its end
+//         the image; its file may be longer, with zeros at its end, or only
+//         the starts of its pieces, of which the rest is zeros
 //
 // Whatever the image holds nothing may crash, hang or take memory without
 // bound. What a check finds in order must be so: then everything reads back as
@@ -35,8 +36,12 @@ constexpr uint8_t kRepairAll = 1 << 2;
 constexpr uint8_t kTogether = 1 << 3;  // the operations run side by side
 constexpr uint8_t kLonger = 3 << 4;    // how much longer the file is
 constexpr uint8_t kTwice = 1 << 6;     // operations again, after reopening
+constexpr uint8_t kSpread = 1 << 7;    // only the starts of pieces are given
 
 constexpr size_t kLongerBytes[] = {0, 512, 4096, 65536};
+// So that an image with large clusters is a short input.
+constexpr size_t kPieceBytes = 16384;
+constexpr size_t kStartBytes = 1024;
 constexpr int kMaxOperations = 32;
 constexpr int64_t kMaxSteps = 2000000;
 constexpr int64_t kMaxComparedBytes = 16 << 20;
@@ -109,10 +114,20 @@ std::vector<DiskOp> TakeOperations(FuzzInput* input) {
   return operations;
 }
 
+std::string Spread(absl::string_view starts) {
+  std::string image;
+  for (size_t at = 0; at < starts.size(); at += kStartBytes) {
+    image += std::string(starts.substr(at, kStartBytes));
+    image.resize(at / kStartBytes * kPieceBytes + kPieceBytes);
+  }
+  return image;
+}
+
 void Run(FuzzInput input) {
   const auto options = input.Take<uint8_t>();
   const std::vector<DiskOp> operations = TakeOperations(&input);
-  std::string image(input.rest());
+  std::string image = (options & kSpread) != 0 ? Spread(input.rest())
+                                               : std::string(input.rest());
   image.resize(image.size() + kLongerBytes[(options & kLonger) >> 4]);
 
   SimWorld world(0, SimRandom(1));

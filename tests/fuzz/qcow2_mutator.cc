@@ -20,6 +20,9 @@ using Random = std::minstd_rand;
 
 // Before the image, as qcow2_fuzz.cc has it.
 constexpr size_t kPrefixBytes = 2;
+constexpr uint8_t kSpread = 1 << 7;
+constexpr size_t kPieceBytes = 16384;
+constexpr size_t kStartBytes = 1024;
 constexpr size_t kOperationBytes = 8;
 constexpr size_t kMaxOperations = 32;
 
@@ -39,34 +42,50 @@ void StoreBig(uint8_t* to, uint64_t value, int bytes) {
   }
 }
 
-int ClusterBits(const uint8_t* image) {
-  return std::clamp<int>(image[23], kMinClusterBits, kMaxClusterBits);
-}
+// The image, as it stands in the input.
+struct Image {
+  uint8_t* bytes;
+  size_t size;
+  bool spread;
+
+  int cluster_bits() const {
+    return std::clamp<int>(bytes[23], kMinClusterBits, kMaxClusterBits);
+  }
+  size_t file_bytes() const {
+    return spread ? size / kStartBytes * kPieceBytes : size;
+  }
+  // Where the cluster or the piece that `at` lies in starts.
+  size_t StartOf(size_t at) const {
+    return spread ? at / kStartBytes * kStartBytes
+                  : at >> cluster_bits() << cluster_bits();
+  }
+};
 
 // The start of some cluster, in the file more often than not.
-uint64_t SomeCluster(const uint8_t* image, size_t size, Random& random) {
-  const int bits = ClusterBits(image);
-  const uint64_t clusters = (size >> bits) + 2;
+uint64_t SomeCluster(const Image& image, Random& random) {
+  const int bits = image.cluster_bits();
+  const uint64_t clusters = (image.file_bytes() >> bits) + 2;
   const uint64_t far = random() % 8 == 0 ? uint64_t{1} << (random() % 50) : 0;
   return (random() % clusters + far) << bits;
 }
 
-void ChangeField(uint8_t* image, size_t size, Random& random) {
+void ChangeField(const Image& image, Random& random) {
   const Field field = kFields[random() % std::size(kFields)];
-  if (field.at + field.bytes > size) return;
+  if (field.at + field.bytes > image.size) return;
   const uint64_t values[] = {
       random() % 8,
       random() % 300,
       uint64_t{1} << (random() % 64),
       ~uint64_t{0} >> (random() % 64),
-      SomeCluster(image, size, random),
-      size + random() % 512,
+      SomeCluster(image, random),
+      image.file_bytes() + random() % 512,
   };
-  StoreBig(image + field.at, values[random() % std::size(values)], field.bytes);
+  StoreBig(image.bytes + field.at, values[random() % std::size(values)],
+           field.bytes);
 }
 
-uint64_t SomeEntry(const uint8_t* image, size_t size, Random& random) {
-  const uint64_t cluster = SomeCluster(image, size, random);
+uint64_t SomeEntry(const Image& image, Random& random) {
+  const uint64_t cluster = SomeCluster(image, random);
   switch (random() % 8) {
     case 0:
       return 0;
@@ -75,7 +94,7 @@ uint64_t SomeEntry(const uint8_t* image, size_t size, Random& random) {
     case 2:
       return cluster | kEntryCopied | kEntryZero;
     case 3: {
-      const int offset_bits = 62 - (ClusterBits(image) - 8);
+      const int offset_bits = 62 - (image.cluster_bits() - 8);
       return kEntryCompressed | (cluster + random() % 512) |
              (uint64_t{random() % 4} << offset_bits);
     }
@@ -88,34 +107,31 @@ uint64_t SomeEntry(const uint8_t* image, size_t size, Random& random) {
   }
 }
 
-void ChangeEntry(uint8_t* image, size_t size, Random& random) {
-  const size_t words = size / 8;
+void ChangeEntry(const Image& image, Random& random) {
+  const size_t words = image.size / 8;
   // Those in use lie at the beginning of a cluster.
   size_t at = random() % words * 8;
-  if (random() % 2 == 0) {
-    at = at >> ClusterBits(image) << ClusterBits(image);
-    at += random() % 16 * 8;
-  }
-  if (at + 8 <= size) StoreBig(image + at, SomeEntry(image, size, random), 8);
+  if (random() % 2 == 0) at = image.StartOf(at) + random() % 16 * 8;
+  if (at + 8 > image.size) return;
+  StoreBig(image.bytes + at, SomeEntry(image, random), 8);
 }
 
-void ChangeCount(uint8_t* image, size_t size, Random& random) {
-  const size_t clusters = std::max<size_t>(1, size >> ClusterBits(image));
-  const size_t at = (random() % clusters << ClusterBits(image)) + random() % 32;
-  if (at < size) image[at] = static_cast<uint8_t>(random() % 4);
+void ChangeCount(const Image& image, Random& random) {
+  const size_t at = image.StartOf(random() % image.size) + random() % 32;
+  if (at < image.size) image.bytes[at] = static_cast<uint8_t>(random() % 4);
 }
 
-bool ChangeImage(uint8_t* image, size_t size, Random& random) {
-  if (size < kVersion3HeaderBytes) return false;
+bool ChangeImage(const Image& image, Random& random) {
+  if (image.size < kVersion3HeaderBytes) return false;
   switch (random() % 4) {
     case 0:
-      ChangeField(image, size, random);
+      ChangeField(image, random);
       break;
     case 1:
-      ChangeCount(image, size, random);
+      ChangeCount(image, random);
       break;
     default:
-      ChangeEntry(image, size, random);
+      ChangeEntry(image, random);
       break;
   }
   return true;
@@ -141,8 +157,9 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size,
     LLVMFuzzerMutate(operation, kOperationBytes, kOperationBytes);
     return size;
   }
+  const Image image{data + begin, size - begin, (data[0] & kSpread) != 0};
   for (size_t changes = 1 + random() % 3; changes > 0; --changes) {
-    if (!ChangeImage(data + begin, size - begin, random)) {
+    if (!ChangeImage(image, random)) {
       return LLVMFuzzerMutate(data, size, max_size);
     }
   }
