@@ -15,13 +15,19 @@ constexpr int64_t kWordBytes = sizeof(uint64_t);
 // Tables are read in pieces of at most so much, unless a cluster is larger.
 constexpr int64_t kPieceBytes = int64_t{256} << 10;
 // L1 tables of snapshots may be as many bytes as the file has, and a little
-// more for those that are partly in it; then they lie on each other.
-constexpr int64_t kSpareL1Bytes = int64_t{64} << 20;
+// more for those that are partly in it; then they lie on each other. The same
+// goes for the tables of bitmaps.
+constexpr int64_t kSpareTableBytes = int64_t{64} << 20;
 
 constexpr uint64_t kSubclustersAllocated = 0xffffffff;
 
 HostOffset Host(uint64_t offset) {
   return HostOffset(static_cast<int64_t>(offset));
+}
+
+bool MustOverlap(const CheckContext& context, int64_t table_bytes) {
+  return table_bytes > kSpareTableBytes &&
+         table_bytes - kSpareTableBytes > context.file().size();
 }
 
 }  // namespace
@@ -114,10 +120,16 @@ Task<absl::Status> ReferenceWalk::Run(bool refcount_structures) {
     if (!read.ok()) co_return read.status();
     bitmaps = *std::move(read);
   }
+  int64_t bitmap_table_bytes = 0;
   for (const BitmapEntry& bitmap : bitmaps) {
+    const int64_t bytes = bitmap.table_entries * kWordBytes;
     CountMetadata(static_cast<uint64_t>(bitmap.table.value()),
-                  static_cast<uint64_t>(bitmap.table_entries * kWordBytes),
-                  "a bitmap table");
+                  static_cast<uint64_t>(bytes), "a bitmap table");
+    bitmap_table_bytes += bytes;
+    if (MustOverlap(c_, bitmap_table_bytes)) {
+      co_return absl::InvalidArgumentError(
+          "the tables of the bitmaps lie on each other");
+    }
   }
   if (refcount_structures) {
     const IoStatus counted = co_await CountRefcountStructures();
@@ -260,8 +272,7 @@ Task<absl::Status> ReferenceWalk::CountSnapshots() {
         co_await CountL1(Host(entry.l1_table), entry.l1_entries,
                          /*active=*/false);
     if (!counted.ok()) co_return counted.ToStatus("reading a snapshot's L1");
-    if (l1_bytes_ > kSpareL1Bytes &&
-        l1_bytes_ - kSpareL1Bytes > c_.file().size()) {
+    if (MustOverlap(c_, l1_bytes_)) {
       co_return absl::InvalidArgumentError(
           "the L1 tables of the snapshots lie on each other");
     }

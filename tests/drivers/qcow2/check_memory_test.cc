@@ -99,5 +99,38 @@ TEST(CheckMemory, HolesTakeNoTime) {
   if (!kSanitised) EXPECT_LT(MaxResidentBytes(), int64_t{256} << 20);
 }
 
+// Ten thousand bitmaps whose tables, of 8 MiB each, lie at one place.
+TEST(CheckMemory, BitmapTablesOnEachOtherTakeNoTime) {
+  constexpr uint64_t kCluster = 512;
+  constexpr uint64_t kBitmaps = 10000;
+  constexpr uint64_t kEntryBytes = 32;
+  RawHeader header;
+  header.cluster_bits = 9;
+  header.l1_size = 32;
+  header.l1_offset = kCluster;
+  header.refcount_table_offset = 2 * kCluster;
+  header.autoclear = kAutoclearBitmaps;
+  const uint64_t directory = 3 * kCluster;
+  std::vector<uint8_t> extension;
+  StoreBig(extension, 0, kBitmaps, 4);
+  StoreBig(extension, 8, kBitmaps * kEntryBytes, 8);
+  StoreBig(extension, 16, directory, 8);
+  header.extensions = {
+      {kExtensionBitmaps, std::string(extension.begin(), extension.end())}};
+  std::vector<uint8_t> start = header.Serialize();
+  for (uint64_t i = 0; i < kBitmaps; ++i) {
+    const uint64_t at = directory + i * kEntryBytes;
+    StoreBig(start, at, uint64_t{1} << 20, 8);
+    StoreBig(start, at + 8, uint64_t{1} << 20, 4);
+    StoreBig(start, at + 16, 0x01100001, 4);  // type, granularity, a name
+    StoreBig(start, at + 24, 'a', 8);
+  }
+  const TempFolder folder;
+  ASSERT_TRUE(MakeSparse(folder / "a", uint64_t{16} << 20, start));
+  const auto report = CheckFile(folder / "a");
+  EXPECT_EQ(report.status().code(), absl::StatusCode::kInvalidArgument)
+      << report.status();
+}
+
 }  // namespace
 }  // namespace bgfs::qcow2
