@@ -12,7 +12,8 @@ namespace {
 void Judge(CheckContext& context, int64_t cluster, uint64_t stored,
            uint64_t max) {
   const uint64_t references = context.references.Get(cluster);
-  if (stored == 1 && references != 0) {
+  // A count of one bit is 1 for many references, too; none of them owns it.
+  if (stored == 1 && references != 0 && references <= max) {
     context.references.SetFlag(cluster, CheckContext::kStoredOne);
   }
   if (references > max) {

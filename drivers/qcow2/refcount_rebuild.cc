@@ -117,7 +117,7 @@ class Rebuild {
 
 }  // namespace
 
-Task<absl::Status> RebuildRefcounts(CheckContext& context) {
+Task<absl::Status> CountForRebuild(CheckContext& context) {
   ReferenceWalk walk(&context);
   context.lengthens = true;
   if (auto s = co_await walk.Run(/*refcount_structures=*/false); !s.ok()) {
@@ -128,6 +128,10 @@ Task<absl::Status> RebuildRefcounts(CheckContext& context) {
         "a table lies over the header, which has to be written to lead to new"
         " refcounts");
   }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RebuildRefcounts(CheckContext& context) {
   Rebuild rebuild(context);
   if (auto s = rebuild.Plan(); !s.ok()) co_return s;
   const IoStatus written = co_await rebuild.Write();

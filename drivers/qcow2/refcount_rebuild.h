@@ -15,8 +15,12 @@
 
 namespace bgfs::qcow2 {
 
-// Counts anew, without the old structures, and replaces them. `references` are
-// then those that the new ones say.
+// Counts anew: without the old structures, and with what a file that was cut
+// short gets back when the new ones lengthen it. FailedPrecondition where the
+// header cannot be written.
+Task<absl::Status> CountForRebuild(CheckContext& context);
+
+// Replaces the structures by new ones that say what was counted.
 Task<absl::Status> RebuildRefcounts(CheckContext& context);
 
 }  // namespace bgfs::qcow2

@@ -137,6 +137,10 @@ Task<absl::Status> RepairAll(CheckContext& context) {
       co_return s;
     }
   }
+  // Before any flag is judged: a cluster may have more references then.
+  if (context.rebuild) {
+    if (auto s = co_await CountForRebuild(context); !s.ok()) co_return s;
+  }
   IoStatus status = co_await WriteCopied(context, CopiedPass::kClearWrong);
   if (!status.ok()) co_return status.ToStatus("clearing COPIED flags");
   if (context.rebuild) {

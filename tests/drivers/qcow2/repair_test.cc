@@ -125,6 +125,21 @@ TEST(Repair, OfAFileThatWasCutShortConverges) {
   EXPECT_EQ(second->corruptions_fixed + second->leaks_fixed, 0);
 }
 
+// With what comes back an entry is no longer the only one.
+TEST(Repair, OfAFileThatWasCutShortClearsFlags) {
+  CheckableImage image;
+  image.header.refcount_table_clusters = 0;
+  image.SetL2(0, kEntryCopied | 7 * kCluster);
+  image.SetL2(3, 0);
+  // Two clusters more than there are.
+  image.SetCompressed(2, 7 * kCluster + 4000, 16);
+  SimWorld world(1);
+  world.disk().Create("a", BytesOf(image));
+  const auto report = CheckInWorld(world, "a", Repair::kAll);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->clean()) << Summary(*report);
+}
+
 TEST(Repair, OfLeaksLowersCountsOnly) {
   const TempFolder folder;
   CheckableImage image;
