@@ -46,7 +46,8 @@ constexpr int kMaxOperations = 32;
 constexpr int64_t kMaxSteps = 2000000;
 constexpr int64_t kMaxComparedBytes = 16 << 20;
 
-constexpr char kImage[] = "image";
+// In a folder, from which names in its header lead.
+constexpr char kImage[] = "images/image";
 
 // A check of a simulated file, quiet about what it finds.
 absl::StatusOr<CheckReport> Check(SimWorld& world,
@@ -137,7 +138,7 @@ void Run(FuzzInput input) {
   world.disk().options().in_pages = 0;
   world.disk().Create(kImage, image);
   // What its header may name.
-  world.disk().Create("base", std::string(10000, 'b'));
+  world.disk().Create("images/base", std::string(10000, 'b'));
 
   absl::StatusOr<CheckReport> before = Check(world);
   if ((options & (kRepairLeaks | kRepairAll)) != 0) {

@@ -58,6 +58,23 @@ std::string Operations() {
   return Serialize(kOperations);
 }
 
+// Where the disk ends before what is below does, and grows over it.
+std::string ShrinkAndGrow() {
+  constexpr DiskOp kOperations[] = {
+      {2, 0, 700, 9500},   // write, over the end of what is below
+      {5, 0, 3000, 8000},  // reserve
+      {3, 0, 2000, 3000},  // zero
+      {4, 1, 2048, 6144},  // discard, aligned
+      {6, 0, 0, 5000},     // truncate
+      {0, 0, 5000, 0},     // read
+      {6, 0, 0, 40000},    // truncate
+      {0, 0, 12000, 0},    // read
+      {2, 0, 300, 7000},   // write
+      {1, 0, 40000, 0},    // status
+  };
+  return Serialize(kOperations);
+}
+
 // The disk takes so much that the refcount table has to be moved.
 std::string ManyWrites() {
   constexpr DiskOp kOperations[] = {
@@ -233,6 +250,11 @@ void StoreAll(const std::string& folder) {
   options.backing_name = "base";
   options.backing_format = "raw";
   store("backing", write, options);
+  Store(folder + "/larger_backing", write, Image(options, /*snapshot=*/false),
+        ShrinkAndGrow());
+  options.version = 2;
+  Store(folder + "/larger_backing_version2", write,
+        Image(options, /*snapshot=*/false), ShrinkAndGrow());
   options = Small();
   options.lazy_refcounts = options.dirty = true;
   store("dirty", write | kRepairAll, options);
