@@ -150,25 +150,41 @@ Task<IoStatus> Allocator::LengthenTo(HostCluster end) {
   co_return status.error() == ENOTSUP ? IoError(ENOSPC) : status;
 }
 
-Task<IoResult<HostRun>> Allocator::AllocateWhole(int64_t clusters) {
-  const Mutex::Guard guard = co_await mutex_.Lock();
+// A run ends where the block of the next clusters stands in front of them. So
+// where they have none yet it takes the first cluster of the run.
+Task<IoResult<HostRun>> Allocator::FindWhole(int64_t clusters) {
   HostRun run;
   while (run.clusters < clusters) {
+    const int64_t block = refcounts_->BlockOf(frontier_);
+    if (!run.empty() && frontier_ == run.end() &&
+        refcounts_->MayAddBlock(block)) {
+      if (IoStatus s = co_await LengthenTo(run.first + 1); !s.ok()) co_return s;
+      const IoStatus added = co_await refcounts_->AddBlock(block, run.first);
+      if (!added.ok()) co_return added;
+      run = {run.first + 1, run.clusters - 1};
+      unused_ = std::max(unused_, run.first);
+    }
     const IoResult<HostRun> next =
         co_await FindFurther(clusters - run.clusters);
-    if (!next.ok()) co_return next.status();
+    if (!next.ok()) co_return next;
     if (!run.empty() && next->first == run.end()) {
       run.clusters += next->clusters;
-      continue;
+    } else {
+      run = *next;  // what came before is too short
     }
-    Remember(run);  // too short
-    run = *next;
   }
-  unused_ = std::max(unused_, run.end());
-  if (IoStatus taken = co_await Take(run); !taken.ok()) {
-    Remember(run);
-    co_return taken;
-  }
+  co_return run;
+}
+
+Task<IoResult<HostRun>> Allocator::AllocateWhole(int64_t clusters) {
+  const Mutex::Guard guard = co_await mutex_.Lock();
+  // What is passed over is free still, and looked at again.
+  const HostCluster from = frontier_;
+  const IoResult<HostRun> run = co_await FindWhole(clusters);
+  frontier_ = from;
+  if (!run.ok()) co_return run;
+  unused_ = std::max(unused_, run->end());
+  if (IoStatus taken = co_await Take(*run); !taken.ok()) co_return taken;
   co_return run;
 }
 

@@ -69,6 +69,7 @@ class Allocator {
   Task<IoResult<HostRun>> Find(int64_t clusters);
   Task<IoResult<HostRun>> FindKnown(int64_t clusters);
   Task<IoResult<HostRun>> FindFurther(int64_t clusters);
+  Task<IoResult<HostRun>> FindWhole(int64_t clusters);
   Task<IoStatus> Take(HostRun run);
   Task<IoStatus> LengthenTo(HostCluster end);
   Task<IoStatus> SetCounts(HostRun run, uint64_t count);

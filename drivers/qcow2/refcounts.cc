@@ -175,6 +175,28 @@ Task<IoStatus> Refcounts::WriteBlock(const Block& block) {
                                   block.bytes.view());
 }
 
+Task<IoStatus> Refcounts::CheckFree(HostRun run) {
+  const HostOffset at = geometry_.StartOf(run.first);
+  const MetadataKind kind = metadata_->Overlap(
+      at, run.clusters * geometry_.cluster_size(), MetadataKind::kData);
+  if (kind == MetadataKind::kData) co_return IoStatus();
+  co_return co_await header_file_->MarkCorrupt(
+      absl::StrCat("its refcounts call a cluster free that holds ",
+                   NameOf(kind), ", at ", at.value()));
+}
+
+// Of a block that fits the table.
+Task<IoStatus> Refcounts::Publish(Block block) {
+  BGFS_CO_TRY(co_await CheckFree({geometry_.ClusterOf(block.at), 1}));
+  BGFS_CO_TRY(co_await WriteBlock(block));
+  table_[static_cast<size_t>(block.index)] =
+      static_cast<uint64_t>(block.at.value());
+  new_entries_.insert(block.index);
+  metadata_->Add(MetadataKind::kRefcountBlock, block.at, 1);
+  Keep(std::move(block));
+  co_return IoStatus();
+}
+
 Task<IoResult<HostCluster>> Refcounts::AddBlock(HostCluster at) {
   const int64_t index = BlockOf(at);
   if (index >= static_cast<int64_t>(table_.size())) {
@@ -183,14 +205,19 @@ Task<IoResult<HostCluster>> Refcounts::AddBlock(HostCluster at) {
   IoResult<Block> block = NewBlock(index, at);
   if (!block.ok()) co_return block.status();
   StoreRefcount(BytesOf(block->bytes), order_, IndexIn(at), 1);
-  if (IoStatus wrote = co_await WriteBlock(*block); !wrote.ok()) {
-    co_return wrote;
-  }
-  table_[static_cast<size_t>(index)] = static_cast<uint64_t>(block->at.value());
-  new_entries_.insert(index);
-  metadata_->Add(MetadataKind::kRefcountBlock, block->at, 1);
-  Keep(*std::move(block));
+  const IoStatus published = co_await Publish(*std::move(block));
+  if (!published.ok()) co_return published;
   co_return at + 1;
+}
+
+Task<IoStatus> Refcounts::AddBlock(int64_t block, HostCluster at) {
+  IoResult<Block> made = NewBlock(block, at);
+  if (!made.ok()) co_return made.status();
+  BGFS_CO_TRY(co_await Require(BlockOf(at)));
+  Set(at, 1);
+  const IoStatus published = co_await Publish(*std::move(made));
+  if (!published.ok()) Set(at, 0);
+  co_return published;
 }
 
 Refcounts::Layout Refcounts::LayOut(HostCluster at) const {
@@ -222,6 +249,9 @@ Task<IoResult<HostCluster>> Refcounts::MoveTable(HostCluster at) {
   const int64_t table_bytes = layout.table_clusters * geometry_.cluster_size();
   if (table_bytes > kMaxRefcountTableBytes) co_return IoError(ENOSPC);
   const HostCluster end = at + layout.total();
+  if (IoStatus s = co_await CheckFree({at, layout.total()}); !s.ok()) {
+    co_return s;
+  }
   std::vector<Block> blocks;
   for (int64_t i = 0; i < layout.blocks; ++i) {
     IoResult<Block> block = NewBlock(BlockOf(at) + i, at + i);

@@ -69,6 +69,12 @@ class Refcounts {
   // moves the table behind it if it is full. Gives the first cluster after
   // both. ENOSPC where the format ends, or what writing met.
   Task<IoResult<HostCluster>> AddBlock(HostCluster at);
+  // Makes block `block` in `at`, a free cluster that another block counts. Only
+  // while the table has room for it.
+  bool MayAddBlock(int64_t block) const {
+    return block < static_cast<int64_t>(table_.size()) && !HasBlock(block);
+  }
+  Task<IoStatus> AddBlock(int64_t block, HostCluster at);
 
   // --- For writeback.h ---
 
@@ -127,6 +133,9 @@ class Refcounts {
   void Keep(Block block);
   Task<IoStatus> CheckEntry(int64_t block);
   Task<IoStatus> WriteBlock(const Block& block);
+  Task<IoStatus> Publish(Block block);
+  // What has no count may hold metadata all the same, in a damaged image.
+  Task<IoStatus> CheckFree(HostRun run);
   IoResult<Block> NewBlock(int64_t index, HostCluster at) const;
   Task<IoResult<HostCluster>> MoveTable(HostCluster at);
   // How a moved table and the blocks that count it lie from `at` on.

@@ -291,6 +291,69 @@ TEST(Crash, TheL1TableMovesWhole) {
   AtEachCut(image.Finish(), "", GrowTwice, ExpectOldOrNew);
 }
 
+Task<void> GrowToManyTables(Backend& backend) {
+  constexpr int64_t kSize = int64_t{256} << 20;
+  std::string data(kCluster, 'n');
+  (co_await backend.Truncate(kSize, /*exact=*/true)).Ignore();
+  (co_await backend.Write(kSize - kCluster, IoView(data.data(), kCluster)))
+      .Ignore();
+  (co_await backend.Flush()).Ignore();
+}
+
+Task<void> ReadClusterFive(Backend& backend, std::string* content) {
+  content->assign(kCluster, '?');
+  const IoStatus status = co_await backend.Read(
+      5 * kCluster, IoView(content->data(), std::ssize(*content)));
+  EXPECT_EQ(status.error(), 0);
+}
+
+// An L1 table of 128 clusters, where a refcount block counts 64.
+TEST(Crash, AnL1TableMayBeLongerThanABlockCounts) {
+  NewImage image(
+      {.cluster_bits = 9, .refcount_order = 6, .size_bytes = 100 * kCluster});
+  image.SetData(5, std::string(kCluster, 'o'));
+  const std::string bytes = image.Finish();
+  bool cut = true;
+  for (int64_t ops = 0; cut; ++ops) {
+    SCOPED_TRACE(absl::StrCat("cut before operation ", ops));
+    SimWorld world(static_cast<uint64_t>(ops) + 1);
+    world.disk().options().write_unit = SimImage::kSector;
+    world.disk().Create("top", bytes);
+    world.disk().AfterOps(ops, [&world] { world.disk().PowerCut(); });
+    world.Run(Live(&world, /*backing=*/false, GrowToManyTables));
+    cut = world.disk().dead();
+    if (cut) world.disk().Restart();
+    world.disk().AfterOps(int64_t{1} << 40, nullptr);
+    ExpectConsistent(&world);
+    std::string content;
+    world.Run(Live(&world, /*backing=*/false, [&content](Backend& backend) {
+      return ReadClusterFive(backend, &content);
+    }));
+    EXPECT_EQ(content, std::string(kCluster, 'o'));
+    ASSERT_FALSE(testing::Test::HasFailure());
+  }
+}
+
+// More free clusters that stand alone than are remembered.
+TEST(Crash, AnL1TableFindsRoomBehindManyHoles) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 100 * kCluster});
+  image.SetData(5, std::string(kCluster, 'o'));
+  for (int i = 0; i < 5000; ++i) {
+    image.Skip(1);
+    image.Leak(1);
+  }
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.Run(Live(&world, /*backing=*/false, GrowTwice));
+  ExpectConsistent(&world);
+  std::string content;
+  world.Run(Live(&world, /*backing=*/false, [&content](Backend& backend) {
+    return ReadAll(backend, &content);
+  }));
+  EXPECT_EQ(content.size(), 9000 * kCluster);
+  EXPECT_EQ(content.substr(5 * kCluster, kCluster), std::string(kCluster, 'o'));
+}
+
 TEST(Check, ReadsNothingBehindTheEndOfTheFile) {
   NewImage image({.cluster_bits = 9, .size_bytes = 8 * kCluster});
   image.SetData(0, "data");

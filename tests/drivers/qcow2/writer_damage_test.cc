@@ -73,6 +73,13 @@ TEST(WriterDamage, AFreeClusterThatHoldsATableIsNotTaken) {
   ExpectRefused(image, 100, 7);
 }
 
+// What no refcount block counts is free, so a block would be made there.
+TEST(WriterDamage, ARefcountBlockDoesNotGoOverATable) {
+  CheckableImage image;
+  image.SetWord(CheckableImage::kTable, 0);
+  ExpectRefused(image, 100, 7);
+}
+
 TEST(WriterDamage, DataDoesNotGoOverATable) {
   CheckableImage image;
   image.SetL2(0, kEntryCopied | 1 * kCluster);
