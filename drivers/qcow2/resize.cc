@@ -7,8 +7,12 @@
 //               more. The other way round a power cut would leave the old size
 //               and, where the disk had its own data, zeros or what lies below.
 //               What stays mapped past the end is cleared before a growth.
+//
+// In version 2 a snapshot does not say how long its disk is: it is as long as
+// the image's, which therefore keeps its size.
 
 #include <algorithm>
+#include <cerrno>
 
 #include "drivers/qcow2/format.h"
 #include "drivers/qcow2/writer.h"
@@ -29,6 +33,7 @@ Task<IoStatus> Writer::Truncate(Request& request, int64_t size_bytes,
 // --- Growing -----------------------------------------------------------------
 
 Task<IoStatus> Writer::GrowTo(Request& request, int64_t size_bytes) {
+  if (!resizable_) co_return IoError(ENOTSUP);
   const int64_t entries = geometry_.L1EntriesFor(size_bytes);
   if (entries > kMaxL1Bytes / 8) co_return IoError(EFBIG);
   if (entries > mapping_->l1_entries()) {
@@ -129,6 +134,7 @@ Task<IoStatus> Writer::Preallocate(Request& request, GuestOffset from,
 // --- Shrinking ---------------------------------------------------------------
 
 Task<IoStatus> Writer::ShrinkTo(Request& request, int64_t size_bytes) {
+  if (!resizable_) co_return IoError(ENOTSUP);
   const int64_t cluster_size = geometry_.cluster_size();
   const GuestOffset from(AlignUp(size_bytes, cluster_size));
   const GuestOffset to(AlignUp(disk_size_, cluster_size));

@@ -61,6 +61,7 @@ Writer::Writer(const Header& header, Driver* image, Mapping* mapping,
                HeaderFile::Report report)
     : geometry_(header.geometry),
       zero_flag_(header.zero_flag()),
+      resizable_(header.version >= 3 || header.snapshot_count == 0),
       image_(image),
       file_(image->node().child("file")),
       mapping_(mapping),

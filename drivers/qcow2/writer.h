@@ -141,6 +141,7 @@ class Writer {
 
   const Geometry geometry_;
   const bool zero_flag_;
+  const bool resizable_;
   Driver* const image_;
   Child* const file_;
   Mapping* const mapping_;

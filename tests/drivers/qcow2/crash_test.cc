@@ -2,6 +2,7 @@
 // simulated world, a few requests, and a power cut at each operation of them;
 // then what requests leave behind and what they cost.
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -352,6 +353,26 @@ TEST(Crash, AnL1TableFindsRoomBehindManyHoles) {
   }));
   EXPECT_EQ(content.size(), 9000 * kCluster);
   EXPECT_EQ(content.substr(5 * kCluster, kCluster), std::string(kCluster, 'o'));
+}
+
+// A snapshot of version 2 is as long as the disk is; QEMU resizes neither.
+TEST(Resize, AVersion2ImageWithSnapshotsKeepsItsSize) {
+  NewImage image({.version = 2, .cluster_bits = 9, .size_bytes = 8 * kCluster});
+  image.SetData(7, std::string(kCluster, 'o'));
+  image.TakeSnapshot("one");
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.Run(Live(&world, /*backing=*/false, [](Backend& b) -> Task<void> {
+    std::string data(2 * kCluster, 'n');
+    const IoView view(data.data(), std::ssize(data));
+    EXPECT_EQ((co_await b.Truncate(kCluster, /*exact=*/true)).error(), ENOTSUP);
+    EXPECT_EQ((co_await b.Truncate(9 * kCluster, /*exact=*/true)).error(),
+              ENOTSUP);
+    EXPECT_EQ((co_await b.Write(7 * kCluster, view)).error(), ENOTSUP);
+    EXPECT_EQ((co_await b.Write(6 * kCluster, view)).error(), 0);
+    EXPECT_EQ(b.size(), 8 * kCluster);
+  }));
+  ExpectConsistent(&world);
 }
 
 TEST(Check, ReadsNothingBehindTheEndOfTheFile) {
