@@ -216,8 +216,8 @@ Task<IoStatus> Writer::FillClusters(Request& request, Extent extent,
   const int64_t head = geometry_.InCluster(extent.start);
   const int64_t tail =
       AlignUp(head + data.size(), cluster_size) - head - data.size();
-  const MetadataKind kind =
-      metadata_.Overlap(host, data.size(), MetadataKind::kData);
+  const MetadataKind kind = metadata_.Overlap(
+      host, space.run.clusters * cluster_size, MetadataKind::kData);
   if (kind != MetadataKind::kData) {
     co_return co_await header_file_.MarkCorrupt(absl::StrCat(
         "a cluster reserved at ", host.value(), " lies over ", NameOf(kind)));

@@ -51,13 +51,14 @@ Task<int> Write(Loop* loop, const char* spec, int64_t offset, std::string bytes,
   co_return status.error();
 }
 
-// A write to guest cluster `guest` meets damage: the file stays as it is, but
-// for the corrupt bit, `untouched` and all in front of it at least.
+// A write of a cluster, `shift` bytes into guest cluster `guest`, meets damage:
+// the file stays as it is, but for the corrupt bit, `untouched` and all in front
+// of it at least.
 void ExpectRefused(const CheckableImage& image, int64_t guest,
-                   int64_t untouched) {
+                   int64_t untouched, int64_t shift = 0) {
   SimWorld world(1);
   world.disk().Create("a", BytesOf(image));
-  EXPECT_EQ(world.Run(Write(&world.loop(), kImage, guest * kCluster,
+  EXPECT_EQ(world.Run(Write(&world.loop(), kImage, guest * kCluster + shift,
                             std::string(kCluster, 'x'), true)),
             EIO);
   std::string expected = BytesOf(image);
@@ -90,6 +91,18 @@ TEST(WriterDamage, ReservedSpaceOverATableIsNotUsed) {
   CheckableImage image;
   image.SetL2(1, kEntryCopied | kEntryZero | 1 * kCluster);
   ExpectRefused(image, 1, 7);
+}
+
+// The second of two clusters is the snapshot table.
+TEST(WriterDamage, ReservedSpaceThatEndsOverATableIsNotUsed) {
+  CheckableImage image;
+  image.Resize(9 * kCluster);
+  image.SetRefcount(8, 1);
+  image.header.snapshots = 1;
+  image.header.snapshots_offset = 8 * kCluster;
+  image.SetL2(10, kEntryCopied | kEntryZero | 7 * kCluster);
+  image.SetL2(11, kEntryCopied | kEntryZero | 8 * kCluster);
+  ExpectRefused(image, 10, 8, /*shift=*/kCluster / 2);
 }
 
 // The L2 table is the refcount block.
