@@ -120,9 +120,14 @@ ENGINE_TEST(Split, AtTheLargestTransfer) {
   limits.max_transfer = 1100;  // counts as 1024
   TestDriver& disk = graph->Add("disk", 8192, limits);
   Backend& user = graph->Open(disk);
-  std::string data = Fill('a', 2560);
+  const std::string written =
+      Fill('a', 1024) + Fill('b', 1024) + Fill('c', 512);
+  std::string data = written;
   EXPECT_IO_OK(co_await user.Write(512, View(data)));
+  EXPECT_EQ(disk.bytes().substr(512, 2560), written);
+  data = Fill('?', 2560);
   EXPECT_IO_OK(co_await user.Read(512, View(data)));
+  EXPECT_EQ(data, written);
   EXPECT_EQ(disk.calls, Calls({{Op::kWrite, 512, 1024},
                                {Op::kWrite, 1536, 1024},
                                {Op::kWrite, 2560, 512},

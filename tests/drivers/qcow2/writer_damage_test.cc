@@ -81,6 +81,14 @@ TEST(WriterDamage, ARefcountBlockDoesNotGoOverATable) {
   ExpectRefused(image, 100, 7);
 }
 
+// A new L2 table is written as soon as there is a place for it.
+TEST(WriterDamage, AFreeClusterThatHoldsATableIsNotTakenForAnother) {
+  CheckableImage image;
+  image.SetL1(0, 2 * kCluster);
+  image.SetRefcount(4, 0);
+  ExpectRefused(image, 1, 5);
+}
+
 TEST(WriterDamage, DataDoesNotGoOverATable) {
   CheckableImage image;
   image.SetL2(0, kEntryCopied | 1 * kCluster);
