@@ -193,5 +193,24 @@ TEST(L2Cache, AFailureIsSharedAndForgotten) {
   world.Run(SharesFailures(&world));
 }
 
+Task<void> ForgetsWhatIsBeingRead(World* world) {
+  std::vector<int> errors;
+  world->words->hold = true;
+  Spawn(LoadInto(world, kSlice, &errors));
+  world->cache->Forget(HostOffset(0));
+  world->words->Release();
+  while (errors.empty()) co_await Loop::Current()->Yield();
+  EXPECT_EQ(errors, std::vector<int>(1, 0));
+  EXPECT_EQ(world->First(kSlice), -1);
+  EXPECT_EQ(co_await world->Load(kSlice), 0);
+  EXPECT_EQ(world->First(kSlice), kSlice);
+}
+
+// The table has become another one meanwhile.
+TEST(L2Cache, WhatIsForgottenWhileItIsReadIsNotKept) {
+  World world(16, 1, 1 << 20);
+  world.Run(ForgetsWhatIsBeingRead(&world));
+}
+
 }  // namespace
 }  // namespace bgfs::qcow2

@@ -182,6 +182,23 @@ class Life {
     world_.Run(RunSteps(model, again));
   }
   std::string ReadDisk() { return world_.Run(ReadAll()); }
+  // The disk as the snapshot shows it: with its L1 table in the header. Empty
+  // if there is none.
+  std::string ReadSnapshot() {
+    constexpr int64_t kCountAt = 60;
+    constexpr int64_t kTableAt = 64;
+    const std::string now = world_.disk().Content("top");
+    const auto* bytes = reinterpret_cast<const uint8_t*>(now.data());
+    if (LoadBig32(bytes + kCountAt) == 0) return "";
+    const uint64_t table = LoadBig64(bytes + kTableAt);
+    std::string then = now;
+    then.replace(kL1TableAt, 8, now, table, 8);
+    then.replace(kL1SizeAt, 4, now, table + 8, 4);
+    Put(then);
+    std::string content = ReadDisk();
+    Put(now);
+    return content;
+  }
 
  private:
   Task<void> RunSteps(Model* model, bool again) {
@@ -217,6 +234,11 @@ class Life {
     backend.reset();
     (co_await graph.Close()).IgnoreError();
     co_return content;
+  }
+
+  void Put(const std::string& bytes) {
+    world_.disk().Remove("top");
+    world_.disk().Create("top", bytes);
   }
 
   SimWorld& world_;
@@ -339,6 +361,7 @@ class WriterCut : public ::testing::TestWithParam<Scenario> {
     const CheckReport report = *CheckInWorld(world, "top");
     leaks_ = report.leaks();
     content_ = life.ReadDisk();
+    snapshot_ = life.ReadSnapshot();
   }
 
   // Leaks and clear flags are allowed, nothing else.
@@ -358,6 +381,7 @@ class WriterCut : public ::testing::TestWithParam<Scenario> {
 
   std::string bytes_;
   std::string content_;
+  std::string snapshot_;
   int64_t leaks_ = 0;
 };
 INSTANTIATE_TEST_SUITE_P(Scenarios, WriterCut, testing::ValuesIn(Scenarios()),
@@ -381,6 +405,7 @@ TEST_P(WriterCut, AtEveryOperation) {
     ExpectSound(world);
     const std::string disk = life.ReadDisk();
     EXPECT_EQ(model.WrongWith(disk), "");
+    EXPECT_TRUE(life.ReadSnapshot() == snapshot_);
     if (disk != content_) {
       EXPECT_EQ(world.disk().Content("top").substr(kAutoclearAt, 8),
                 std::string(8, '\0'));
@@ -405,6 +430,7 @@ TEST_P(WriterCut, EachWriteFailsOnce) {
     life.Run(&model, /*again=*/true);
     ExpectClean(world);
     EXPECT_TRUE(life.ReadDisk() == model.now());
+    EXPECT_TRUE(life.ReadSnapshot() == snapshot_);
   }
 }
 

@@ -145,6 +145,45 @@ TEST(WriterDamage, AnImageIsNotMarkedAfterAFailedFlush) {
   EXPECT_EQ(world.disk().Content("a")[kIncompatibleAt + 7], 0);
 }
 
+// Which would only make it worse.
+TEST(WriterDamage, WhatCannotBeWrittenRightIsNotOpenedForWriting) {
+  std::vector<CheckableImage> images(5);
+  images[0].header.incompatible = kIncompatibleCorrupt;
+  images[1].header.autoclear = kAutoclearBitmaps;
+  images[1].header.extensions = {{kExtensionBitmaps, std::string(24, '\0')}};
+  images[2].header.refcount_table_clusters = 0;
+  images[3].header.refcount_table_offset += 512;
+  images[4].header.refcount_table_offset = 8 * kCluster;
+  for (const CheckableImage& image : images) {
+    SimWorld world(1);
+    world.disk().Create("a", BytesOf(image));
+    EXPECT_EQ(world.Run(Write(&world.loop(), kImage, 0,
+                              std::string(kCluster, 'x'), true)),
+              -1);
+    EXPECT_TRUE(world.disk().Content("a") == BytesOf(image));
+  }
+}
+
+// Its counts may be wrong: that of cluster 5 is 0, that of cluster 6 is 3.
+TEST(WriterDamage, ADirtyImageIsMendedBeforeItIsWritten) {
+  CheckableImage image;
+  image.header.incompatible = kIncompatibleDirty;
+  image.SetRefcount(5, 0);
+  image.SetRefcount(6, 3);
+  image.Put(5 * kCluster, std::vector<uint8_t>(kCluster, 'o'));
+  SimWorld world(1);
+  world.disk().Create("a", BytesOf(image));
+  EXPECT_EQ(world.Run(Write(&world.loop(), kImage, 100 * kCluster,
+                            std::string(kCluster, 'x'), true)),
+            0);
+  EXPECT_EQ(world.disk().Content("a").substr(5 * kCluster, kCluster),
+            std::string(kCluster, 'o'));
+  const absl::StatusOr<CheckReport> report = CheckInWorld(world, "a");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->clean());
+  EXPECT_EQ(report->count(FindingKind::kMarkedDirty), 0);
+}
+
 // Cluster 5 was guest cluster 0's; a writer freed it, wrote that to the file
 // and died. Before somebody else's data goes there, the disk must know.
 TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableFirst) {
