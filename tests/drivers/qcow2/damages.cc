@@ -19,6 +19,14 @@ const std::vector<Damage> kDamages = {
        i.Resize(9 * kCluster);
      },
      "leak 1", Verdict::kLeaks},
+    {"LeaksOfWhatIsUsedOnce",
+     [](CheckableImage& i) {
+       i.SetL2(0, 5 * kCluster);
+       i.SetL2(1, 6 * kCluster | kEntryZero);
+       i.SetRefcount(5, 2);
+       i.SetRefcount(6, 2);
+     },
+     "leak 2", Verdict::kLeaks},
     {"CountPastTheEndOfTheFile",
      [](CheckableImage& i) { i.SetRefcount(100, 1); }, "", Verdict::kClean},
     {"CountTooLow", [](CheckableImage& i) { i.SetRefcount(7, 1); },

@@ -79,7 +79,7 @@ TEST_P(Repaired, AlsoWhenThePowerGoesOnTheWay) {
   whole.disk().Create("a", bytes);
   const CheckReport before = *CheckInWorld(whole, "a");
   // Each moment several times: the power takes other things each time.
-  constexpr int64_t kTries = 8;
+  constexpr int64_t kTries = 16;
   bool cut = true;
   for (int64_t i = 0; cut; ++i) {
     SCOPED_TRACE(i);

@@ -215,5 +215,29 @@ TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableFirst) {
   }
 }
 
+// Nor is its count lowered by a repair before that.
+TEST(WriterDamage, WhatADeadWriterLeftIsMadeDurableBeforeARepair) {
+  constexpr char kFile[] =
+      "read_only: false cache { no_flush: true } file { filename: \"a\" }";
+  bool cut = true;
+  for (int64_t i = 0; cut; ++i) {
+    SimWorld world(static_cast<uint64_t>(i) + 1);
+    world.disk().Create("a", BytesOf(CheckableImage()));
+    (void)world.Run(
+        Write(&world.loop(), kFile, 2 * kCluster, std::string(8, '\0'), false));
+    world.disk().Kill();
+    world.disk().Restart();
+    world.disk().AfterOps(i / 8, [&world] { world.disk().PowerCut(); });
+    (void)CheckInWorld(world, "a", Repair::kLeaks);
+    cut = world.disk().dead();
+    if (!cut) world.disk().PowerCut();
+    world.disk().Restart();
+    world.disk().AfterOps(1 << 20, [] {});
+    const absl::StatusOr<CheckReport> report = CheckInWorld(world, "a");
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(report->corruptions(), 0) << "cut at operation " << i / 8;
+  }
+}
+
 }  // namespace
 }  // namespace bgfs::qcow2
