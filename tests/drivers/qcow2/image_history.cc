@@ -28,7 +28,7 @@ ImageHistory::ImageHistory(uint64_t seed, Kind kind)
       elsewhere_(&world_.AddLoop("elsewhere")),
       chain_(&world_),
       model_(chain_.numbers()),
-      resizable_(random_.Chance(0.6)),
+      resizable_(random_.Chance(0.6) && chain_.resizable()),
       requests_({.base = chain_.base(),
                  .smallest = resizable_ ? kSmallest : chain_.size(),
                  .largest = resizable_ ? chain_.capacity() : chain_.size(),

@@ -212,6 +212,7 @@ RandomChain::Layer RandomChain::MakeQcow2(const std::string& name,
     path_ = "top.img";
     offset_in_file_ = std::max<int64_t>(raw_offset, 0);
     if (!image.snapshot.empty()) {
+      resizable_ = options.image.version > 2;
       snapshot_ = NumbersOf(image.snapshot, cluster, number, layer.size, below);
     }
     if (raw_offset >= 0) {

@@ -37,6 +37,8 @@ class RandomChain {
   // Of its internal snapshot, or empty.
   const std::vector<int64_t>& snapshot() const { return snapshot_; }
   int64_t cluster_size() const { return cluster_size_; }
+  // Whether the size of the top image may change.
+  bool resizable() const { return resizable_; }
 
   // The file of the top image, and where in it the image begins.
   const std::string& path() const { return path_; }
@@ -88,6 +90,7 @@ class RandomChain {
   int64_t size_ = 0;
   int64_t capacity_ = 0;
   int64_t cluster_size_ = 0;
+  bool resizable_ = true;
   std::vector<int64_t> numbers_;
   std::vector<int64_t> snapshot_;
   std::string path_;
