@@ -8,6 +8,7 @@ nothing.
 
 import concurrent.futures
 import ctypes
+import json
 import os
 import shutil
 
@@ -44,9 +45,13 @@ class Chain:
         top, model, self.description = out.split("\n", 2)
         self.top = self.folder / os.path.basename(top)
         self.model = self.folder / os.path.basename(model)
-        self.resizable = self.random.random() < 0.6
-        info = run("qemu-img", "info", "--output=json", self.top).stdout
-        self.cluster = int(info.split('"cluster-size": ')[1].split(",")[0])
+        info = json.loads(
+            run("qemu-img", "info", "--output=json", self.top).stdout)
+        self.cluster = info["cluster-size"]
+        # Version 2 does not say how long the disk of a snapshot is.
+        old = info["format-specific"]["data"]["compat"] == "0.10"
+        self.resizable = (self.random.random() < 0.6 and
+                          not (old and info.get("snapshots")))
         self.log = []
         self.others = {path: path.stat().st_mtime_ns
                        for path in self.folder.iterdir()
