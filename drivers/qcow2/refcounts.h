@@ -92,6 +92,8 @@ class Refcounts {
   }
   // So many are dirty that they should be written back.
   bool pressed() const { return dirty_ > capacity_ / 2; }
+  // How many may be changed before that is asked again.
+  int64_t BlocksAtOnce() const { return static_cast<int64_t>(capacity_ / 4); }
 
   // Changes of the table since the last call. Blocks that it names are
   // written, though not durable.

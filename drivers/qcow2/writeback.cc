@@ -132,14 +132,48 @@ Task<IoStatus> Writeback::WriteL1(
 
 Task<void> Writeback::AfterFlush() { return Release(covered_); }
 
+// In batches, so that what is lowered does not all wait in memory.
 Task<void> Writeback::Release(size_t runs) {
   runs = std::min(runs, awaiting_.size());
   if (runs == 0) co_return;
   const auto end = awaiting_.begin() + static_cast<int64_t>(runs);
-  std::vector<HostRun> released(awaiting_.begin(), end);
+  std::deque<HostRun> released(awaiting_.begin(), end);
   awaiting_.erase(awaiting_.begin(), end);
   covered_ -= std::min(covered_, runs);
-  co_await parts_.allocator->Release(std::move(released));
+  while (!released.empty()) {
+    co_await parts_.allocator->Release(NextBatch(&released));
+    // What cannot be written now is changed still.
+    if (parts_.refcounts->pressed()) (co_await WriteLowered()).Ignore();
+  }
+}
+
+// As much as a part of the refcount cache counts.
+std::vector<HostRun> Writeback::NextBatch(std::deque<HostRun>* runs) {
+  std::vector<HostRun> batch;
+  int64_t blocks = parts_.refcounts->BlocksAtOnce();
+  while (!runs->empty() && blocks > 0) {
+    HostRun& run = runs->front();
+    const int64_t first = parts_.refcounts->BlockOf(run.first);
+    const HostCluster end = parts_.refcounts->StartOfBlock(first + blocks);
+    const int64_t clusters = std::min(run.clusters, end - run.first);
+    batch.push_back({run.first, clusters});
+    run = {run.first + clusters, run.clusters - clusters};
+    blocks -=
+        parts_.refcounts->BlockOf(batch.back().end() + int64_t{-1}) - first + 1;
+    if (run.empty()) runs->pop_front();
+  }
+  return batch;
+}
+
+// Steps 2 to 4.
+Task<IoStatus> Writeback::WriteLowered() {
+  const Mutex::Guard guard = co_await mutex_.Lock();
+  if (!parts_.header_file->sound()) co_return IoError(EIO);
+  BGFS_CO_TRY(co_await parts_.header_file->Settle());
+  std::vector<HostRun> freed;
+  const IoStatus status = co_await WriteRefcounts(&freed);
+  parts_.allocator->PutBack(freed);
+  co_return status;
 }
 
 Task<IoStatus> Writeback::CommitAndFlush() {

@@ -26,8 +26,8 @@
 // entry which becomes durable before the slices of 5 shows what was there
 // before, never garbage.
 //
-// Lowered counts are written by the next commit, whenever that is: too high is
-// a leak, and allowed.
+// Lowered counts are written by the next commit, whenever that is, or when they
+// fill the cache: too high is a leak, and allowed.
 //
 // One commit runs at a time. If one fails, all that it did not write is changed
 // still, and the next one tries again.
@@ -110,6 +110,8 @@ class Writeback {
   Task<IoStatus> WriteL1(const std::vector<Mapping::L1Change>& changes);
   Task<IoStatus> WriteMetadata(MetadataKind kind, HostOffset at, IoView data);
   Task<void> Release(size_t runs);
+  std::vector<HostRun> NextBatch(std::deque<HostRun>* runs);
+  Task<IoStatus> WriteLowered();
 
   const Geometry geometry_;
   const Parts parts_;

@@ -556,6 +556,38 @@ TEST(Claims, AWriteWaitsForWhoReadsTheClustersThatItFills) {
   }
 }
 
+// --- What is freed ----------------------------------------------------------
+
+Task<void> ReserveAll(Backend& backend) {
+  EXPECT_EQ((co_await backend.Reserve(0, backend.size())).error(), 0);
+}
+
+Task<void> DiscardAllAndDie(Backend& backend, SimDisk* disk) {
+  EXPECT_EQ((co_await backend.Discard(0, backend.size())).error(), 0);
+  EXPECT_EQ((co_await backend.Flush()).error(), 0);
+  disk->Kill();
+}
+
+// Counts of 64 bits, of which a cluster has 64: those of the whole disk are
+// three times what the refcount cache may hold changed.
+TEST(Freed, CountsThatAreLoweredDoNotAllWaitInMemory) {
+  constexpr int64_t kMayWait = (int64_t{4} << 20) / 8;
+  NewImage image({.cluster_bits = 9,
+                  .refcount_order = 6,
+                  .size_bytes = 3 * kMayWait / 2 * kCluster});
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.Run(Live(&world, /*backing=*/false, ReserveAll));
+  world.Run(Live(&world, /*backing=*/false, [&world](Backend& backend) {
+    return DiscardAllAndDie(backend, &world.disk());
+  }));
+  world.disk().Restart();
+  const absl::StatusOr<CheckReport> report = CheckInWorld(world, "top");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->corruptions(), 0);
+  EXPECT_LE(report->leaks(), kMayWait);
+}
+
 // --- Cost --------------------------------------------------------------------
 
 Task<void> WriteAndFlush(Backend& backend, SimDisk* disk,
