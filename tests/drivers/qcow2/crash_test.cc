@@ -309,6 +309,24 @@ TEST(Crash, ATableThatMovesIsDurableBeforeTheHeaderTellsOfIt) {
             {.seeds = 10, .first_cut = 64});
 }
 
+Task<void> WriteAll(Backend& backend) {
+  std::string data(static_cast<size_t>(backend.size()), 'n');
+  const IoStatus status =
+      co_await backend.Write(0, IoView(data.data(), backend.size()));
+  EXPECT_EQ(status.error(), 0);
+}
+
+// More blocks come before the header tells of the new table.
+TEST(Crash, ATableThatMovesKnowsTheBlocksThatComeAfterIt) {
+  NewImage image(
+      {.cluster_bits = 9, .refcount_order = 6, .size_bytes = 256 * kCluster});
+  image.Leak(4020);
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.Run(Live(&world, /*backing=*/false, WriteAll));
+  ExpectConsistent(&world);
+}
+
 Task<void> TruncateAgainAndAgain(Backend* backend, InFlight::Holder holder) {
   const InFlight::Holder held = std::move(holder);
   const int64_t clusters = backend->size() / kCluster;
@@ -618,6 +636,49 @@ TEST(Cost, AllocationsBetweenTwoFlushesCostTwoSyncs) {
   };
   world.Run(Live(&world, /*backing=*/false, steps));
   EXPECT_EQ(syncs, (std::vector<int64_t>{0, 2, 2, 3, 0}));
+}
+
+Task<void> DiscardAndFlush(Backend& backend, SimDisk* disk, int64_t* freed) {
+  const int64_t before = disk->AllocatedBytes();
+  EXPECT_EQ((co_await backend.Discard(0, backend.size())).error(), 0);
+  EXPECT_EQ(disk->AllocatedBytes(), before);
+  EXPECT_EQ((co_await backend.Flush()).error(), 0);
+  *freed = before - disk->AllocatedBytes();
+}
+
+TEST(Cost, WhatWasDiscardedIsGivenBackByAFlush) {
+  NewImage image({.cluster_bits = 12, .size_bytes = 8 * SimImage::kBlock});
+  for (int64_t i = 0; i < 8; ++i) {
+    image.SetData(i, std::string(SimImage::kBlock, 'o'));
+  }
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  int64_t freed = 0;
+  const auto steps = [&](Backend& backend) {
+    return DiscardAndFlush(backend, &world.disk(), &freed);
+  };
+  world.Run(Live(&world, /*backing=*/false, steps));
+  EXPECT_EQ(freed, 8 * SimImage::kBlock);
+}
+
+Task<void> ZeroTwoClusters(Backend& backend) {
+  EXPECT_EQ((co_await backend.Zero(0, kCluster)).error(), 0);
+  EXPECT_EQ((co_await backend.Zero(kCluster, kCluster, kMayUnmap)).error(), 0);
+}
+
+// Zeros keep the place of what they replace, unless they may free it.
+TEST(Cost, ZerosKeepTheirPlace) {
+  NewImage image({.cluster_bits = 9, .size_bytes = 8 * kCluster});
+  for (const int64_t i : {0, 1}) {
+    image.SetData(i, std::string(kCluster, 'o'));
+  }
+  SimWorld world(1);
+  world.disk().Create("top", image.Finish());
+  world.Run(Live(&world, /*backing=*/false, ZeroTwoClusters));
+  const absl::StatusOr<CheckReport> report = CheckInWorld(world, "top");
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_TRUE(report->clean());
+  EXPECT_EQ(report->allocated_clusters, 1);
 }
 
 }  // namespace

@@ -282,6 +282,8 @@ const std::vector<Together>& ComingAndGoing() {
        Write(110 * kCluster + 300, 600, 'n'), Write(121 * kCluster, 512, 'o')},
       {Write(120 * kCluster + 10, 1500, 'p'),
        Write(122 * kCluster + 490, 20, 'q')},
+      // In two tables.
+      {Write(62 * kCluster + 10, 2000, 'r')},
   };
   return steps;
 }
@@ -379,6 +381,21 @@ class WriterCut : public ::testing::TestWithParam<Scenario> {
     EXPECT_EQ(report->leaks(), leaks_);
   }
 
+  void EachFailsOnce(FileOp::Kind kind, int64_t operations) const {
+    for (int64_t i = 0; i < operations && !HasFailure(); ++i) {
+      SCOPED_TRACE(i);
+      SimWorld world(static_cast<uint64_t>(i) + 1);
+      Life life(&world, &GetParam());
+      life.Create(bytes_);
+      world.disk().Inject({.path = "top", .kind = kind, .skip = i});
+      Model model(content_);
+      life.Run(&model, /*again=*/true);
+      ExpectClean(world);
+      EXPECT_TRUE(life.ReadDisk() == model.now());
+      EXPECT_TRUE(life.ReadSnapshot() == snapshot_);
+    }
+  }
+
   std::string bytes_;
   std::string content_;
   std::string snapshot_;
@@ -416,23 +433,11 @@ TEST_P(WriterCut, AtEveryOperation) {
   }
 }
 
-// What a write that fails leaves in memory is written by the next flush.
+// What an operation that fails leaves in memory is written by the next flush.
 TEST_P(WriterCut, EachWriteFailsOnce) {
-  constexpr int64_t kWrites = 120;
-  for (int64_t i = 0; i < kWrites && !HasFailure(); ++i) {
-    SCOPED_TRACE(i);
-    SimWorld world(static_cast<uint64_t>(i) + 1);
-    Life life(&world, &GetParam());
-    life.Create(bytes_);
-    world.disk().Inject(
-        {.path = "top", .kind = FileOp::Kind::kWrite, .skip = i});
-    Model model(content_);
-    life.Run(&model, /*again=*/true);
-    ExpectClean(world);
-    EXPECT_TRUE(life.ReadDisk() == model.now());
-    EXPECT_TRUE(life.ReadSnapshot() == snapshot_);
-  }
+  EachFailsOnce(FileOp::Kind::kWrite, 120);
 }
+TEST_P(WriterCut, EachReadFailsOnce) { EachFailsOnce(FileOp::Kind::kRead, 60); }
 
 }  // namespace
 }  // namespace bgfs::qcow2

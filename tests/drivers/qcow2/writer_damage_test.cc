@@ -89,10 +89,19 @@ TEST(WriterDamage, AFreeClusterThatHoldsATableIsNotTakenForAnother) {
   ExpectRefused(image, 1, 5);
 }
 
+// The L1 table, the L2 table itself, the refcount table and block, and the
+// snapshot table.
 TEST(WriterDamage, DataDoesNotGoOverATable) {
-  CheckableImage image;
-  image.SetL2(0, kEntryCopied | 1 * kCluster);
-  ExpectRefused(image, 0, 7);
+  for (const uint64_t cluster : {1, 2, 3, 4, 8}) {
+    SCOPED_TRACE(cluster);
+    CheckableImage image;
+    image.header.snapshots = 1;
+    image.header.snapshots_offset = 8 * kCluster;
+    image.Resize(9 * kCluster);
+    image.SetRefcount(8, 1);
+    image.SetL2(0, kEntryCopied | cluster * kCluster);
+    ExpectRefused(image, 0, 8);
+  }
 }
 
 TEST(WriterDamage, ReservedSpaceOverATableIsNotUsed) {
