@@ -3,7 +3,8 @@
 // to an export that is served by the transport of the daemon, and looks at what
 // comes back:
 //
-//   * exactly one reply to each request that has a `unique`, none to a FORGET
+//   * exactly one reply to each request that has a `unique`, none to a FORGET;
+//     what is answered without one is not looked at
 //   * its length is that of the message, its error is an errno or nothing
 //   * an answer has the size that its opcode asks for
 //
