@@ -52,8 +52,8 @@ Task<int> Write(Loop* loop, const char* spec, int64_t offset, std::string bytes,
 }
 
 // A write of a cluster, `shift` bytes into guest cluster `guest`, meets damage:
-// the file stays as it is, but for the corrupt bit, `untouched` and all in front
-// of it at least.
+// the file stays as it is, but for the corrupt bit, `untouched` and all in
+// front of it at least.
 void ExpectRefused(const CheckableImage& image, int64_t guest,
                    int64_t untouched, int64_t shift = 0) {
   SimWorld world(1);
