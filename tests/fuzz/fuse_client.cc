@@ -134,14 +134,15 @@ void FuseClient::OnMessage(absl::string_view message) {
   EXPECT_GE(header.error, -kMaxErrno);
   const auto found = calls_.find(header.unique);
   ASSERT_NE(found, calls_.end()) << "unique " << header.unique;
-  // Of those that nobody waits for only the last one is known.
-  if (header.unique == 0) return;
   Call& call = found->second;
-  EXPECT_FALSE(call.answered) << "opcode " << call.opcode();
+  // Of those without a unique only the last one is known, and it need not be
+  // the one that is answered.
+  const bool known = header.unique != 0;
+  if (known) EXPECT_FALSE(call.answered) << "opcode " << call.opcode();
   call.answered = true;
   call.error = -header.error;
   call.answer = std::string(message.substr(sizeof(header)));
-  CheckAnswer(call);
+  if (known) CheckAnswer(call);
 }
 
 void FuseClient::CheckAnswer(const Call& call) {

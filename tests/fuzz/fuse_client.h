@@ -4,7 +4,7 @@
 // comes back:
 //
 //   * exactly one reply to each request that has a `unique`, none to a FORGET;
-//     what is answered without one is not looked at
+//     an answer without one is not looked at
 //   * its length is that of the message, its error is an errno or nothing
 //   * an answer has the size that its opcode asks for
 //
