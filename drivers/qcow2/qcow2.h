@@ -27,9 +27,9 @@
 #include "absl/strings/string_view.h"
 #include "drivers/qcow2/cluster_cache.h"
 #include "drivers/qcow2/header.h"
-#include "drivers/qcow2/idle_timer.h"
 #include "drivers/qcow2/mapping.h"
 #include "drivers/qcow2/writer.h"
+#include "graph/async/idle_timer.h"
 #include "graph/driver.h"
 #include "graph/node.h"
 

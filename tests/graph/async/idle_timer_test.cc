@@ -1,11 +1,11 @@
-#include "drivers/qcow2/idle_timer.h"
+#include "graph/async/idle_timer.h"
 
 #include <cstdint>
 
 #include "gtest/gtest.h"
 #include "tests/sim/sim_world.h"
 
-namespace bgfs::qcow2 {
+namespace bgfs {
 namespace {
 
 constexpr int64_t kPeriod = 1000000000;
@@ -60,4 +60,4 @@ TEST(IdleTimer, StopsWithoutWaiting) {
 }
 
 }  // namespace
-}  // namespace bgfs::qcow2
+}  // namespace bgfs

@@ -1,5 +1,5 @@
 // IdleTimer: calls back when something has not been used for a while, so that
-// a disk which nobody reads gives its caches back.
+// what nobody uses gives its memory back.
 //
 //            Touch()                    period over, touched meanwhile
 //   resting ─────────▶ waiting a period ─────┐
@@ -8,8 +8,8 @@
 //
 // While nothing is used no timer runs.
 
-#ifndef BGFS_DRIVERS_QCOW2_IDLE_TIMER_H_
-#define BGFS_DRIVERS_QCOW2_IDLE_TIMER_H_
+#ifndef BGFS_GRAPH_ASYNC_IDLE_TIMER_H_
+#define BGFS_GRAPH_ASYNC_IDLE_TIMER_H_
 
 #include <coroutine>
 #include <cstdint>
@@ -20,7 +20,7 @@
 #include "graph/async/sync.h"
 #include "graph/async/task.h"
 
-namespace bgfs::qcow2 {
+namespace bgfs {
 
 // Used on one loop. Between one and two periods pass from the last use.
 class IdleTimer {
@@ -69,6 +69,6 @@ class IdleTimer {
   InFlight waiting_;  // the task that waits for the timer, if there is one
 };
 
-}  // namespace bgfs::qcow2
+}  // namespace bgfs
 
-#endif  // BGFS_DRIVERS_QCOW2_IDLE_TIMER_H_
+#endif  // BGFS_GRAPH_ASYNC_IDLE_TIMER_H_
