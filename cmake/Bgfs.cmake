@@ -49,8 +49,9 @@ function(bgfs_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
+# BOTH_TRANSPORTS: once on /dev/fuse and once over io_uring.
 function(bgfs_test name)
-  cmake_parse_arguments(ARG "" "" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "BOTH_TRANSPORTS" "" "SRCS;DEPS;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS quick)
   endif()
@@ -58,6 +59,15 @@ function(bgfs_test name)
   list(JOIN ARG_LABELS "," labels)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  if(ARG_BOTH_TRANSPORTS)
+    foreach(transport dev io_uring)
+      gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+        TEST_SUFFIX .${transport} TEST_LIST ${name}_${transport}
+        PROPERTIES LABELS "${labels}" TIMEOUT 120
+        ENVIRONMENT "BGFS_TRANSPORT=${transport}")
+    endforeach()
+    return()
+  endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
     PROPERTIES LABELS "${labels}" TIMEOUT 120)
 endfunction()

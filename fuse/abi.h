@@ -34,6 +34,39 @@ struct CopyFileRangeOut {
   uint64_t bytes_copied;
 };
 
+// --- Over io_uring (7.42, Linux 6.14) ---
+//
+// For each possible CPU there is a queue of entries, each with memory for one
+// request and its reply: RingHeader and a payload of max_write bytes. An entry
+// is handed to the kernel by an IORING_OP_URING_CMD on the /dev/fuse
+// descriptor, with RingCommand in the second half of a 128-byte submission
+// entry; its completion says that a request stands there, or why there are no
+// more (a negative errno).
+
+struct RingEntry {
+  uint64_t flags;
+  uint64_t commit_id;  // of the request; the reply names it
+  uint32_t payload_bytes;
+  uint32_t padding;
+  uint64_t reserved;
+};
+
+struct RingHeader {
+  char in_out[128];  // fuse_in_header, then fuse_out_header
+  char arguments[128];
+  RingEntry entry;
+};
+
+inline constexpr uint32_t kRingRegister = 1;        // a new entry
+inline constexpr uint32_t kRingCommitAndFetch = 2;  // a reply
+
+struct RingCommand {
+  uint64_t flags;
+  uint64_t commit_id;
+  uint16_t queue;  // the number of its CPU
+  uint8_t padding[6];
+};
+
 // Set in `unique` of a request that FUSE_NOTIFY_RESEND made the kernel send
 // again; the reply echoes it.
 inline constexpr uint64_t kUniqueResend = uint64_t{1} << 63;

@@ -27,9 +27,10 @@ void Connection::OnEnd() { on_end_(); }
 void Connection::OnInit(Exchange* exchange) {
   fuse_init_out out;
   const IoStatus agreed = Negotiate(exchange->request.args.init, mask_,
-                                    exchange->capacity, &out, &agreement_);
+                                    transport_->carries(), &out, &agreement_);
   if (!agreed.ok()) return exchange->ReplyError(agreed.error());
   exchange->Reply(exchange->Put(out));
+  transport_->OnAgreed(agreement_);
 }
 
 // Requests that concern no inode.

@@ -17,8 +17,6 @@ namespace {
 // the kernel and what has completed is answered.
 constexpr int kBatch = 32;
 
-constexpr int64_t kIdleNs = 1'000'000'000;
-
 // When to ask for memory again that was not to be had.
 constexpr int64_t kMemoryRetryNs = 50'000'000;
 
@@ -69,11 +67,11 @@ void DevTransport::Start(Handler* handler) {
 Task<void> DevTransport::Stop() {
   stopping_ = true;
   if (polling_) loop_->CancelPoll(&poll_);
-  if (trimming_) loop_->CancelTimer(&trim_timer_);
   if (short_of_memory_) loop_->CancelTimer(&memory_timer_);
   slot_waiters_.WakeAll();
   while (slots_.in_use() > 0) co_await idle_waiters_.Wait();
   co_await tasks_.WaitIdle();
+  co_await idle_.Stop();
   device_.Close();
 }
 
@@ -136,11 +134,7 @@ DevTransport::Read DevTransport::ReadOne() {
 }
 
 void DevTransport::Accept(Slot* slot, size_t bytes) {
-  ++requests_;
-  if (!trimming_) {
-    trimming_ = true;
-    Spawn(TrimWhenIdle());
-  }
+  idle_.Touch();
   if (bytes > SlotPool::kHeaderBytes) {
     slot->touched = static_cast<uint32_t>(bytes - SlotPool::kHeaderBytes);
   }
@@ -181,17 +175,6 @@ void DevTransport::Return(Slot* slot) {
   slots_.Return(slot);
   slot_waiters_.WakeOne();
   if (stopping_ && slots_.in_use() == 0) idle_waiters_.WakeAll();
-}
-
-Task<void> DevTransport::TrimWhenIdle() {
-  const InFlight::Holder hold = tasks_.Hold();
-  uint64_t seen = 0;
-  while (!stopping_ && seen != requests_) {
-    seen = requests_;
-    co_await TimerAwaiter{loop_, &trim_timer_, kIdleNs};
-  }
-  slots_.Trim();
-  trimming_ = false;
 }
 
 Task<IoStatus> DevTransport::Notify(std::string message) {

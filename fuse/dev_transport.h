@@ -14,6 +14,7 @@
 #include "fuse/device.h"
 #include "fuse/slots.h"
 #include "fuse/transport.h"
+#include "graph/async/idle_timer.h"
 #include "graph/async/loop.h"
 #include "graph/async/sync.h"
 
@@ -25,17 +26,27 @@ class DevTransport final : public Transport {
   // `map`: where the memory for requests comes from.
   DevTransport(Loop* loop, Device device,
                SlotPool::Map map = SlotPool::MapMemory)
-      : loop_(loop), device_(std::move(device)), slots_(this, map) {}
+      : loop_(loop),
+        device_(std::move(device)),
+        slots_(this, map),
+        idle_(kIdleNs, [this] { slots_.Trim(); }) {}
   // Stop() has returned, or Start() was never called.
   ~DevTransport() override;
 
+  Carries carries() const override {
+    return {.max_write_bytes = SlotPool::kPayloadBytes};
+  }
   void Start(Handler* handler) override;
+  void OnAgreed(const Agreement&) override {}
+  absl::string_view name() const override { return "/dev/fuse"; }
   Task<void> Stop() override;
   Task<IoStatus> InvalidateAttributes(uint64_t node_id) override;
   Task<IoStatus> InvalidateEntry(uint64_t parent_id,
                                  absl::string_view name) override;
 
  private:
+  static constexpr int64_t kIdleNs = 1'000'000'000;
+
   using Slot = SlotPool::Slot;
   enum class Read : uint8_t { kMore, kEmpty, kNoSlot, kEnded };
 
@@ -51,7 +62,6 @@ class DevTransport final : public Transport {
   Read ReadOne();
   void Accept(Slot* slot, size_t bytes);
   void Return(Slot* slot);
-  Task<void> TrimWhenIdle();
   Task<IoStatus> Notify(std::string message);
 
   Loop* const loop_;
@@ -63,10 +73,8 @@ class DevTransport final : public Transport {
   Completion poll_;
   WaitQueue slot_waiters_;  // Serve(), where slots are short
   WaitQueue idle_waiters_;  // Stop(), for the last reply
-  InFlight tasks_;          // Serve(), the trimmer, notifications
-  bool trimming_ = false;
-  uint64_t requests_ = 0;
-  Completion trim_timer_;
+  InFlight tasks_;          // Serve(), notifications
+  IdleTimer idle_;
   bool short_of_memory_ = false;
   Completion memory_timer_;
 };

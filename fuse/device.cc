@@ -1,12 +1,25 @@
 #include "fuse/device.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/sysmacros.h>
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace bgfs::fuse {
 
 void Device::Close() {
   const std::lock_guard<std::mutex> lock(state_->mutex);
   state_->fd.Reset();
+}
+
+UniqueFd Device::OpenAbort() const {
+  if (number_ == 0) return UniqueFd();
+  const std::string path =
+      absl::StrCat("/sys/fs/fuse/connections/", minor(number_), "/abort");
+  return UniqueFd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
 }
 
 bool Device::IsConnected() const {

@@ -6,6 +6,8 @@
 #ifndef BGFS_FUSE_DEVICE_H_
 #define BGFS_FUSE_DEVICE_H_
 
+#include <sys/types.h>
+
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -17,13 +19,19 @@ namespace bgfs::fuse {
 class Device {
  public:
   Device() = default;
-  explicit Device(UniqueFd fd)
-      : state_(std::make_shared<State>(std::move(fd))) {}
+  // `number`: the device number (st_dev) of the mount, 0 if it is not known.
+  explicit Device(UniqueFd fd, dev_t number = 0)
+      : state_(std::make_shared<State>(std::move(fd))), number_(number) {}
 
   // The server's.
   int get() const { return state_->fd.get(); }
   // Ends the connection, whoever else has a handle.
   void Close();
+
+  // What ends the connection by a write, also while the kernel has something of
+  // ours in hand that keeps the descriptor open: requests under way then get
+  // ECONNABORTED. Not valid where fusectl is not mounted. While connected.
+  UniqueFd OpenAbort() const;
 
   // False once the last mount of the connection is gone, in every namespace:
   // the kernel takes the connection down before it gives the mount's device
@@ -39,6 +47,7 @@ class Device {
   };
 
   std::shared_ptr<State> state_;
+  dev_t number_ = 0;
 };
 
 }  // namespace bgfs::fuse

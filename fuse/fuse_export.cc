@@ -2,7 +2,6 @@
 
 #include <cerrno>
 
-#include "fuse/dev_transport.h"
 #include "graph/async/check.h"
 
 namespace bgfs::fuse {
@@ -33,7 +32,7 @@ void FuseExport::Serve(Device device,
   file.cached = options_.cache_read_only && !backend().writable() &&
                 ReadOnlyThroughout(backend().node());
   connection_ = std::make_unique<Connection>(
-      std::make_unique<DevTransport>(&backend().home(), std::move(device)),
+      MakeTransport(&backend().home(), std::move(device), options_.transport),
       options_.kernel_mask);
   file_ = std::make_unique<ExportFile>(
       in_folder ? kRootId + 1 : kRootId, file, &backend(),
@@ -51,6 +50,10 @@ void FuseExport::Serve(Device device,
     LetGo();
     told();
   });
+}
+
+absl::string_view FuseExport::transport() const {
+  return connection_ == nullptr ? "" : connection_->transport().name();
 }
 
 void FuseExport::OnShutdown() {

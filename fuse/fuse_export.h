@@ -24,6 +24,7 @@
 #include "fuse/device.h"
 #include "fuse/export_file.h"
 #include "fuse/folder.h"
+#include "fuse/make_transport.h"
 #include "fuse/negotiate.h"
 #include "graph/export.h"
 
@@ -40,6 +41,7 @@ struct FuseExportOptions {
   bool cache_read_only = true;
   int64_t seek_limit_ns = ExportFile::Options().seek_limit_ns;
   KernelMask kernel_mask;
+  TransportChoice transport = TransportChoice::kAuto;
 };
 
 class FuseExport final : public BlockExport {
@@ -50,6 +52,8 @@ class FuseExport final : public BlockExport {
         options_(std::move(options)) {}
 
   absl::string_view type() const override { return "fuse"; }
+  // At home. Empty before Serve().
+  absl::string_view transport() const;
 
   // At home: serves the mounted connection (mount.h). Once, and not after
   // RequestShutdown(). `on_disconnect` is called at home when the kernel has

@@ -288,7 +288,8 @@ absl::StatusOr<Mounted> Mount(const std::string& path,
     Unmount(target->path, UnmountMode::kLazy).IgnoreError();
     return place.status();
   }
-  return Mounted{Device(*std::move(fd)), *std::move(place)};
+  Device device(*std::move(fd), place->device);
+  return Mounted{std::move(device), *std::move(place)};
 }
 
 bool IsDeadMount(const std::string& path) {

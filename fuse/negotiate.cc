@@ -16,17 +16,13 @@ constexpr uint64_t kWanted = uint64_t{FUSE_ASYNC_READ} | FUSE_BIG_WRITES |
                              FUSE_MAX_PAGES | FUSE_INIT_EXT |
                              kInitDirectIoAllowMmap;
 
-// Background requests (asynchronous I/O) that the kernel sends at once; a
-// connection is the unit of back-pressure.
-constexpr uint16_t kMaxBackground = 512;
-
 // Of a request without FUSE_MAX_PAGES.
 constexpr uint32_t kDefaultPages = 32;
 
 }  // namespace
 
 IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
-                   uint32_t max_write_bytes, fuse_init_out* out,
+                   const Carries& carries, fuse_init_out* out,
                    Agreement* agreement) {
   *out = {};
   *agreement = {};
@@ -39,7 +35,8 @@ IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
   }
   uint64_t offered = in.flags;
   if ((offered & FUSE_INIT_EXT) != 0) offered |= uint64_t{in.flags2} << 32;
-  const uint64_t flags = offered & kWanted & ~mask.init_flags;
+  const uint64_t flags =
+      offered & (kWanted | carries.init_flags) & ~mask.init_flags;
 
   agreement->minor = minor;
   agreement->init_flags = flags;
@@ -51,13 +48,16 @@ IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
   out->max_readahead = in.max_readahead;
   out->flags = static_cast<uint32_t>(flags);
   out->flags2 = static_cast<uint32_t>(flags >> 32);
-  out->max_background = kMaxBackground;
-  out->congestion_threshold = kMaxBackground * 3 / 4;
+  out->max_background = agreement->Has(kInitOverIoUring)
+                            ? carries.ring_background
+                            : carries.max_background;
+  out->congestion_threshold = out->max_background * 3 / 4;
   out->time_gran = 1;
   const auto page_bytes = static_cast<uint32_t>(getpagesize());
-  out->max_write = agreement->Has(FUSE_MAX_PAGES)
-                       ? max_write_bytes
-                       : std::min(max_write_bytes, kDefaultPages * page_bytes);
+  out->max_write =
+      agreement->Has(FUSE_MAX_PAGES)
+          ? carries.max_write_bytes
+          : std::min(carries.max_write_bytes, kDefaultPages * page_bytes);
   out->max_pages = static_cast<uint16_t>(out->max_write / page_bytes);
   return IoStatus();
 }

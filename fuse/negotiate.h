@@ -17,6 +17,17 @@ struct KernelMask {
   uint32_t max_minor = ~0u;  // of the protocol
 };
 
+// What a transport can carry.
+struct Carries {
+  uint32_t max_write_bytes = 0;
+  uint64_t init_flags = 0;  // beside those that any transport can do
+  // Background requests (asynchronous I/O) that the kernel sends at once; a
+  // connection is the unit of back-pressure. The second where a ring is agreed
+  // on.
+  uint16_t max_background = 512;
+  uint16_t ring_background = 0;
+};
+
 struct Agreement {
   uint32_t minor = 0;       // of the protocol, as the kernel speaks it
   uint64_t init_flags = 0;  // in force
@@ -29,11 +40,10 @@ struct Agreement {
 // The oldest protocol spoken here: 7.31, Linux 5.4.
 inline constexpr uint32_t kOldestMinor = 31;
 
-// Fills the answer. `max_write_bytes`: what the transport can carry. EPROTO
-// where the kernel is too old. A kernel of a newer major is answered with ours
-// and asks again; `agreement->minor` is 0 then.
+// Fills the answer. EPROTO where the kernel is too old. A kernel of a newer
+// major is answered with ours and asks again; `agreement->minor` is 0 then.
 IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
-                   uint32_t max_write_bytes, fuse_init_out* out,
+                   const Carries& carries, fuse_init_out* out,
                    Agreement* agreement);
 
 }  // namespace bgfs::fuse

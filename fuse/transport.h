@@ -17,6 +17,7 @@
 #include <cstring>
 
 #include "absl/strings/string_view.h"
+#include "fuse/negotiate.h"
 #include "fuse/wire.h"
 #include "graph/async/io_status.h"
 #include "graph/async/task.h"
@@ -67,8 +68,15 @@ class Transport {
 
   virtual ~Transport() = default;
 
+  // What INIT may agree on.
+  virtual Carries carries() const = 0;
+
   // Begins to bring requests.
   virtual void Start(Handler* handler) = 0;
+  // INIT was answered.
+  virtual void OnAgreed(const Agreement& agreement) = 0;
+  // What carries most requests now: "io_uring", "/dev/fuse".
+  virtual absl::string_view name() const = 0;
   // Brings no more, and returns when every exchange was answered; the device is
   // closed, so that a mount that is still there becomes dead.
   virtual Task<void> Stop() = 0;

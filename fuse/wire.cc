@@ -6,43 +6,52 @@
 namespace bgfs::fuse {
 namespace {
 
-// What remains of a message, taken from its front.
+// What remains of a message, taken from its front: arguments, and then names or
+// data, which follow them or stand apart.
 class Cursor {
  public:
-  explicit Cursor(absl::Span<const char> rest) : rest_(rest) {}
+  explicit Cursor(absl::Span<const char> message) : arguments_(message) {}
+  Cursor(absl::Span<const char> arguments, absl::Span<const char> rest)
+      : arguments_(arguments), apart_(true), rest_(rest) {}
 
   template <typename T>
   bool Take(T* value) {
-    if (rest_.size() < sizeof(T)) return false;
-    std::memcpy(value, rest_.data(), sizeof(T));
-    rest_.remove_prefix(sizeof(T));
+    if (arguments_.size() < sizeof(T)) return false;
+    std::memcpy(value, arguments_.data(), sizeof(T));
+    arguments_.remove_prefix(sizeof(T));
     return true;
   }
 
   // INIT grew with time: what an older kernel does not send stays zero.
   bool TakeInit(fuse_init_in* init) {
-    const size_t bytes = std::min(rest_.size(), sizeof(*init));
+    const size_t bytes = std::min(arguments_.size(), sizeof(*init));
     if (bytes < offsetof(fuse_init_in, max_readahead)) return false;
-    std::memcpy(init, rest_.data(), bytes);
+    std::memcpy(init, arguments_.data(), bytes);
     return true;
   }
 
   bool TakeName(absl::string_view* name) {
-    const void* end = std::memchr(rest_.data(), '\0', rest_.size());
+    const absl::Span<const char> rest = Rest();
+    const void* end = std::memchr(rest.data(), '\0', rest.size());
     if (end == nullptr) return false;
     const size_t length =
-        static_cast<size_t>(static_cast<const char*>(end) - rest_.data());
-    *name = absl::string_view(rest_.data(), length);
+        static_cast<size_t>(static_cast<const char*>(end) - rest.data());
+    *name = absl::string_view(rest.data(), length);
     return length > 0;
   }
 
   bool TakeData(size_t bytes, absl::Span<const char>* data) {
-    if (rest_.size() < bytes) return false;
-    *data = rest_.first(bytes);
+    const absl::Span<const char> rest = Rest();
+    if (rest.size() < bytes) return false;
+    *data = rest.first(bytes);
     return true;
   }
 
  private:
+  absl::Span<const char> Rest() const { return apart_ ? rest_ : arguments_; }
+
+  absl::Span<const char> arguments_;
+  bool apart_ = false;
   absl::Span<const char> rest_;
 };
 
@@ -126,21 +135,43 @@ IoStatus DecodeArguments(Cursor cursor, FuseRequest* request) {
   return ok ? IoStatus() : IoError(EINVAL);
 }
 
-}  // namespace
-
-IoStatus Decode(absl::Span<const char> message, FuseRequest* request) {
+// False where there is not even a header.
+bool TakeHeader(Cursor* cursor, FuseRequest* request, uint32_t* length) {
   *request = FuseRequest();
-  Cursor cursor(message);
   fuse_in_header header;
-  if (!cursor.Take(&header)) return IoError(EINVAL);
+  if (!cursor->Take(&header)) return false;
+  *length = header.len;
   request->unique = header.unique;
   request->opcode = header.opcode;
   request->node_id = header.nodeid;
   request->uid = header.uid;
   request->gid = header.gid;
   request->pid = header.pid;
-  if (header.len != message.size()) return IoError(EINVAL);
+  return true;
+}
+
+}  // namespace
+
+IoStatus Decode(absl::Span<const char> message, FuseRequest* request) {
+  Cursor cursor(message);
+  uint32_t length = 0;
+  if (!TakeHeader(&cursor, request, &length) || length != message.size()) {
+    return IoError(EINVAL);
+  }
   return DecodeArguments(cursor, request);
+}
+
+IoStatus Decode(absl::Span<const char> header, absl::Span<const char> arguments,
+                absl::Span<const char> rest, FuseRequest* request) {
+  Cursor cursor(header);
+  uint32_t length = 0;
+  if (!TakeHeader(&cursor, request, &length)) return IoError(EINVAL);
+  const size_t fixed = sizeof(fuse_in_header) + rest.size();
+  if (length < fixed || length - fixed > arguments.size()) {
+    return IoError(EINVAL);
+  }
+  return DecodeArguments(Cursor(arguments.first(length - fixed), rest),
+                         request);
 }
 
 }  // namespace bgfs::fuse

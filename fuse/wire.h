@@ -50,6 +50,12 @@ struct FuseRequest {
 // (an opcode that bgfs does not have; header decoded).
 IoStatus Decode(absl::Span<const char> message, FuseRequest* request);
 
+// The same for one that a ring brings in parts: the header, the arguments of
+// the opcode at the front of `arguments`, and names or data, which are all of
+// `rest`.
+IoStatus Decode(absl::Span<const char> header, absl::Span<const char> arguments,
+                absl::Span<const char> rest, FuseRequest* request);
+
 }  // namespace bgfs::fuse
 
 #endif  // BGFS_FUSE_WIRE_H_

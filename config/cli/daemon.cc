@@ -20,14 +20,21 @@ namespace {
 
 // How long Status waits for the sizes of all exports together: a home hardly
 // ever blocks, but the machine may be busy.
-constexpr auto kSizesLimit = std::chrono::milliseconds(200);
+constexpr auto kLearnLimit = std::chrono::milliseconds(200);
 
 // How often it is asked whether somebody still waits for the end.
 constexpr auto kGivenUpEvery = std::chrono::milliseconds(200);
 
-// Negative where it is ending.
-Task<int64_t> SizeOf(BlockExport* item) {
-  co_return item->shutting_down() ? -1 : item->backend().size();
+struct Learned {
+  int64_t size_bytes = -1;  // negative where it is ending
+  std::string transport;
+};
+
+Task<Learned> LearnOf(BlockExport* item) {
+  if (item->shutting_down()) co_return Learned();
+  const auto* fuse = dynamic_cast<const fuse::FuseExport*>(item);
+  co_return Learned{item->backend().size(),
+                    std::string(fuse == nullptr ? "" : fuse->transport())};
 }
 
 // Another program may write to an image that is opened so.
@@ -102,6 +109,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   options.uid = geteuid();
   options.gid = getegid();
   options.cache_read_only = !SharesByForce(plan);
+  options.transport = job_->options.transport;
   options.kernel_mask.init_flags = job_->options.mask_init_flags;
   options.kernel_mask.max_minor = job_->options.mask_minor;
 
@@ -218,25 +226,26 @@ control::StatusReply Daemon::Status() {
   const std::lock_guard<std::mutex> lock(mutex_);
   // Ending begins with this mutex, and only then posts to the homes: what is
   // asked here runs before an export can be gone.
-  if (phase_ == Phase::kServing) LearnSizes();
+  if (phase_ == Phase::kServing) Learn();
   control::StatusReply reply = status_;
   DropNumbersOfGone(&reply);
   return reply;
 }
 
-void Daemon::LearnSizes() {
-  std::vector<config::Pending<int64_t>> sizes;
-  sizes.reserve(live_->exports().size());
+void Daemon::Learn() {
+  std::vector<config::Pending<Learned>> asked;
+  asked.reserve(live_->exports().size());
   for (const config::LiveExport& item : live_->exports()) {
-    sizes.push_back(config::Pending<int64_t>::Start(live_->home(item.part),
-                                                    SizeOf(item.block_export)));
+    asked.push_back(config::Pending<Learned>::Start(
+        live_->home(item.part), LearnOf(item.block_export)));
   }
-  const auto deadline = std::chrono::steady_clock::now() + kSizesLimit;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    const std::optional<int64_t> size = sizes[i].WaitUntil(deadline);
-    if (size.value_or(-1) < 0) continue;
-    status_.mutable_exports(static_cast<int>(i))
-        ->set_size_bytes(static_cast<uint64_t>(*size));
+  const auto deadline = std::chrono::steady_clock::now() + kLearnLimit;
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const std::optional<Learned> learned = asked[i].WaitUntil(deadline);
+    if (!learned.has_value() || learned->size_bytes < 0) continue;
+    control::ExportStatus* item = status_.mutable_exports(static_cast<int>(i));
+    item->set_size_bytes(static_cast<uint64_t>(learned->size_bytes));
+    item->set_transport(learned->transport);
   }
 }
 

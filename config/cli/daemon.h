@@ -87,7 +87,7 @@ class Daemon final : public config::ControlHandler {
   bool AllDisconnected() const;
   void ServeUntilEnd();
   // Asks every home at once; the size of one that does not answer stays.
-  void LearnSizes();
+  void Learn();
   // Takes back the device numbers of mounts that are gone: the kernel gives
   // them to others.
   void DropNumbersOfGone(control::StatusReply* reply) const;
@@ -103,6 +103,7 @@ class Daemon final : public config::ControlHandler {
   // False if the deadline has passed first.
   bool Await(config::Pending<absl::Status>* pending, absl::Status* result);
   void SyncMappedPages();
+  void AbortStuck();
   bool WaitDisconnected();
   void Close();
   control::ShutdownReply Outcome() const;

@@ -12,6 +12,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -103,6 +105,15 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
   app->add_option("--pid-file", options->pid_file,
                   "Write the daemon's process id here")
       ->type_name("FILE");
+  app->add_option("--transport", options->transport,
+                  "How requests are carried: auto takes io_uring where the "
+                  "kernel offers it")
+      ->transform(
+          CLI::CheckedTransformer(std::map<std::string, fuse::TransportChoice>{
+              {"auto", fuse::TransportChoice::kAuto},
+              {"io_uring", fuse::TransportChoice::kUring},
+              {"dev", fuse::TransportChoice::kDev}}))
+      ->type_name("auto|io_uring|dev");
   app->add_option("--close-limit", options->close_limit_s)
       ->check(CLI::Range(1, 3600))
       ->group("");
@@ -114,6 +125,13 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
 }
 
 absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
+  if (options.transport == fuse::TransportChoice::kUring &&
+      !fuse::KernelOffersUring()) {
+    return absl::FailedPreconditionError(
+        "the kernel does not offer FUSE over io_uring; switch it on (echo 1 > "
+        "/sys/module/fuse/parameters/enable_uring, Linux 6.14), or leave out "
+        "--transport=io_uring");
+  }
   std::string target = options.log;
   if (target.empty()) target = options.foreground ? "stderr" : "syslog";
   absl::StatusOr<Logger> logger = Logger::Open(target);

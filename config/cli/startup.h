@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/cli/logger.h"
+#include "fuse/make_transport.h"
 
 namespace bgfs::cli {
 
@@ -26,6 +27,7 @@ struct DaemonOptions {
   bool foreground = false;
   std::string log;       // as for Logger; empty: syslog, or stderr
   std::string pid_file;  // empty: none
+  fuse::TransportChoice transport = fuse::TransportChoice::kAuto;
   // Hidden: how long ending may take once force was asked; what an older
   // kernel would not offer (fuse::KernelMask).
   int close_limit_s = 10;

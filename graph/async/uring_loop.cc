@@ -21,6 +21,7 @@ namespace {
 
 constexpr unsigned kSubmissionEntries = 512;
 constexpr unsigned kCompletionEntries = 4096;
+constexpr size_t kSqeBytes = 128;  // IORING_SETUP_SQE128
 
 // user_data of entries that complete nothing, and of the wake-up read.
 constexpr uint64_t kNobody = 0;
@@ -49,7 +50,8 @@ absl::StatusOr<std::unique_ptr<UringLoop>> UringLoop::Start(std::string name) {
 absl::Status UringLoop::SetUp() {
   io_uring_params params{};
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE;
+                 IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
+                 IORING_SETUP_SQE128;
   params.cq_entries = kCompletionEntries;
   const int error =
       io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
@@ -149,9 +151,23 @@ io_uring_sqe* UringLoop::NewSqe(Completion* completion) {
     io_uring_submit(&ring_);
     sqe = io_uring_get_sqe(&ring_);
   }
-  std::memset(sqe, 0, sizeof *sqe);
+  std::memset(sqe, 0, kSqeBytes);
   sqe->user_data = reinterpret_cast<uint64_t>(completion);
   return sqe;
+}
+
+void UringLoop::SubmitNow() { io_uring_submit(&ring_); }
+
+bool UringLoop::MayHaveCompleted(const Completion* completion) const {
+  if ((IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) != 0) {
+    return true;
+  }
+  unsigned head = 0;
+  const io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    if (cqe->user_data == reinterpret_cast<uint64_t>(completion)) return true;
+  }
+  return false;
 }
 
 void UringLoop::ArmWakeUp() {

@@ -37,10 +37,14 @@ class UringLoop final : public Loop {
   void CancelPoll(Completion* completion) override;
   void StartOffload(Offload kind, Work work, Completion* completion) override;
 
-  // For the bodies of files and transports: a free submission entry, zeroed,
-  // whose user_data completes `completion` (null: nobody). On the loop's
-  // thread only; the entry is submitted at the end of the turn.
+  // For the bodies of files and transports: a free submission entry of 128
+  // bytes, zeroed, whose user_data completes `completion` (null: nobody). On
+  // the loop's thread only; the entry is submitted at the end of the turn.
   io_uring_sqe* NewSqe(Completion* completion);
+  // Submits before the end of the turn.
+  void SubmitNow();
+  // Whether its result may be there already, though nobody was told.
+  bool MayHaveCompleted(const Completion* completion) const;
 
  private:
   UringLoop() = default;

@@ -26,6 +26,8 @@ FAULTY_FS = os.environ.get("BGFS_FAULTY_FS",
                            "build/release/tests/e2e/bgfs_faulty_fs")
 SOAK = os.environ.get("BGFS_SOAK") == "1"
 LONG = SOAK or os.environ.get("BGFS_LONG") == "1"
+# "dev" or "io_uring"; whatever the kernel offers if not given.
+TRANSPORT = os.environ.get("BGFS_TRANSPORT")
 SKIPPED = 77
 
 MIB = 1 << 20
@@ -50,6 +52,8 @@ def run(*command, timeout=60, check=True, **options):
 
 
 def bgfs(*arguments, **options):
+    if TRANSPORT and arguments[0] in ("mount", "serve"):
+        arguments = (*arguments, f"--transport={TRANSPORT}")
     return run(BGFS, *arguments, **options)
 
 
@@ -200,6 +204,10 @@ def main():
         reasons.append("needs root")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         reasons.append("needs /dev/fuse")
+    switch = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
+    if TRANSPORT == "io_uring" and not (
+            switch.exists() and switch.read_text().strip() == "Y"):
+        reasons.append(f"needs FUSE over io_uring: echo 1 > {switch}")
     if reasons:
         print("skipped: " + ", ".join(reasons))
         sys.exit(SKIPPED)

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "fuse/uring_transport.h"
 #include "tests/fuse/mounted_disk.h"
 
 namespace bgfs::fuse {
@@ -253,16 +254,19 @@ TEST(FileIo, ParallelDirectWritesLoseNothing) {
 // what needs no disk still comes through, and they all end well.
 TEST(FileIo, ParkedRequestsStarveNobody) {
   BGFS_NEEDS_FUSE();
-  constexpr int kParked = 512;  // max_background
+  const int parked = TestsUring() ? UringTransport::kMaxBackground : 512;
   MountedDisk disk({});
+  EXPECT_EQ(disk.transport(), TestsUring() ? "io_uring" : "/dev/fuse");
   UniqueFd fd = Open(disk, O_RDWR | O_DIRECT);
   disk.driver().stalled = true;
   aio_context_t context = 0;
-  ASSERT_EQ(syscall(SYS_io_setup, kParked, &context), 0);
+  ASSERT_EQ(syscall(SYS_io_setup, parked, &context), 0);
   const std::unique_ptr<char, void (*)(void*)> memory(
-      static_cast<char*>(aligned_alloc(4096, size_t{kParked} * 4096)), free);
-  std::vector<iocb> blocks(kParked);
-  for (int64_t i = 0; i < kParked; ++i) {
+      static_cast<char*>(
+          aligned_alloc(4096, static_cast<size_t>(parked) * 4096)),
+      free);
+  std::vector<iocb> blocks(static_cast<size_t>(parked));
+  for (int64_t i = 0; i < parked; ++i) {
     iocb* block = &blocks.at(i);
     *block = {};
     block->aio_lio_opcode = IOCB_CMD_PREAD;
@@ -278,10 +282,10 @@ TEST(FileIo, ParkedRequestsStarveNobody) {
             0);
   UniqueFd another = Open(disk, O_RDONLY);
   disk.Release();
-  std::vector<io_event> events(kParked);
-  ASSERT_EQ(syscall(SYS_io_getevents, context, kParked, kParked, events.data(),
+  std::vector<io_event> events(static_cast<size_t>(parked));
+  ASSERT_EQ(syscall(SYS_io_getevents, context, parked, parked, events.data(),
                     nullptr),
-            kParked);
+            parked);
   for (const io_event& event : events) EXPECT_EQ(event.res, 4096);
   syscall(SYS_io_destroy, context);
 }

@@ -31,7 +31,10 @@ struct DiskOptions {
 
 class MountedDisk {
  public:
+  // $BGFS_TRANSPORT says how it is carried.
   explicit MountedDisk(DiskOptions options) : options_(std::move(options)) {
+    options_.fuse.transport =
+        TestsUring() ? TransportChoice::kUring : TransportChoice::kDev;
     auto loop = UringLoop::Start("test-home");
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
@@ -73,6 +76,7 @@ class MountedDisk {
   }
 
   const std::string& path() const { return path_; }
+  std::string transport() { return BlockOn(*loop_, AskTransport()); }
   const Place& place() const { return place_; }
   TestDriver& driver() { return *driver_; }
   bool disconnected() const { return disconnected_; }
@@ -108,6 +112,9 @@ class MountedDisk {
   Task<void> Ask() {
     export_->RequestShutdown();
     co_return;
+  }
+  Task<std::string> AskTransport() {
+    co_return std::string(export_->transport());
   }
   Task<void> ReleaseDriver() {
     driver_->Release();

@@ -8,6 +8,7 @@ namespace bgfs::fuse {
 namespace {
 
 constexpr uint32_t kMiB = 1 << 20;
+constexpr Carries kCarries = {.max_write_bytes = kMiB};
 
 fuse_init_in NewKernel() {
   fuse_init_in in = {};
@@ -22,7 +23,7 @@ fuse_init_in NewKernel() {
 TEST(Negotiate, TakesWhatItWantsAndNothingElse) {
   fuse_init_out out;
   Agreement agreement;
-  ASSERT_TRUE(Negotiate(NewKernel(), {}, kMiB, &out, &agreement).ok());
+  ASSERT_TRUE(Negotiate(NewKernel(), {}, kCarries, &out, &agreement).ok());
   EXPECT_TRUE(agreement.Has(FUSE_ASYNC_DIO));
   EXPECT_TRUE(agreement.Has(kInitDirectIoAllowMmap));
   EXPECT_FALSE(agreement.Has(FUSE_WRITEBACK_CACHE));
@@ -44,7 +45,7 @@ TEST(Negotiate, SeesAnOlderKernelThroughTheMask) {
   mask.max_minor = 37;
   fuse_init_out out;
   Agreement agreement;
-  ASSERT_TRUE(Negotiate(NewKernel(), mask, kMiB, &out, &agreement).ok());
+  ASSERT_TRUE(Negotiate(NewKernel(), mask, kCarries, &out, &agreement).ok());
   EXPECT_EQ(out.max_write, 131072u);
   EXPECT_EQ(out.flags & FUSE_MAX_PAGES, 0u);
   EXPECT_EQ(out.flags2, 0u);
@@ -56,7 +57,7 @@ TEST(Negotiate, IgnoresFlags2WithoutInitExt) {
   in.flags = FUSE_ASYNC_DIO;
   fuse_init_out out;
   Agreement agreement;
-  ASSERT_TRUE(Negotiate(in, {}, kMiB, &out, &agreement).ok());
+  ASSERT_TRUE(Negotiate(in, {}, kCarries, &out, &agreement).ok());
   EXPECT_EQ(agreement.init_flags, uint64_t{FUSE_ASYNC_DIO});
 }
 
@@ -65,12 +66,12 @@ TEST(Negotiate, RefusesOldKernelsAndWaitsForNewMajors) {
   Agreement agreement;
   fuse_init_in in = NewKernel();
   in.minor = kOldestMinor - 1;
-  EXPECT_EQ(Negotiate(in, {}, kMiB, &out, &agreement).error(), EPROTO);
+  EXPECT_EQ(Negotiate(in, {}, kCarries, &out, &agreement).error(), EPROTO);
   in = NewKernel();
   in.major = 6;
-  EXPECT_EQ(Negotiate(in, {}, kMiB, &out, &agreement).error(), EPROTO);
+  EXPECT_EQ(Negotiate(in, {}, kCarries, &out, &agreement).error(), EPROTO);
   in.major = 8;
-  ASSERT_TRUE(Negotiate(in, {}, kMiB, &out, &agreement).ok());
+  ASSERT_TRUE(Negotiate(in, {}, kCarries, &out, &agreement).ok());
   EXPECT_EQ(out.major, 7u);
   EXPECT_EQ(out.flags, 0u);
   EXPECT_EQ(agreement.minor, 0u);

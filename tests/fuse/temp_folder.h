@@ -10,6 +10,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -20,11 +21,29 @@
 
 namespace bgfs::fuse {
 
-// Mounts need root and /dev/fuse.
-#define BGFS_NEEDS_FUSE()                                        \
-  if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) { \
-    GTEST_SKIP() << "needs root and /dev/fuse";                  \
-  }                                                              \
+inline bool TestsUring() {
+  const char* transport = std::getenv("BGFS_TRANSPORT");
+  return transport != nullptr && std::string(transport) == "io_uring";
+}
+
+// Empty where it is possible.
+inline std::string WhyNoMount() {
+  if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
+    return "needs root and /dev/fuse";
+  }
+  constexpr char kSwitch[] = "/sys/module/fuse/parameters/enable_uring";
+  char value = 'N';
+  std::ifstream(kSwitch) >> value;
+  if (TestsUring() && value != 'Y') {
+    return std::string("needs FUSE over io_uring: echo 1 > ") + kSwitch;
+  }
+  return "";
+}
+
+#define BGFS_NEEDS_FUSE()                                               \
+  if (const std::string why = bgfs::fuse::WhyNoMount(); !why.empty()) { \
+    GTEST_SKIP() << why;                                                \
+  }                                                                     \
   static_assert(true)
 
 class TempFolder {

@@ -1,0 +1,115 @@
+// The transport over io_uring (Linux 6.14, fs/fuse/dev_uring.c): the queues of
+// all CPUs on the ring of one loop, where the file I/O of the requests is too.
+//
+//   kernel ──completion──▶ entry: header | payload ──▶ handler
+//   kernel ◀──commit and fetch── the same entry ◀───── reply
+//
+// An entry is memory for one request and its reply. A reply hands it back and
+// asks for the next request in one, and goes out with whatever else the turn of
+// the loop has started: one system call for many requests.
+//
+// The kernel still says some things on /dev/fuse (INIT, FORGET, INTERRUPT), and
+// everything when registering the entries fails; so a DevTransport serves
+// beside it.
+//
+// More entries in a queue than there are background requests in all: a stat or
+// an umount still comes through while all of the asynchronous I/O is parked.
+// Memory that an entry has touched is given back when the connection is idle,
+// or soon beyond kMaxKeptBytes.
+#ifndef BGFS_FUSE_URING_TRANSPORT_H_
+#define BGFS_FUSE_URING_TRANSPORT_H_
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "fuse/dev_transport.h"
+#include "fuse/transport.h"
+#include "fuse/unique_fd.h"
+#include "graph/async/idle_timer.h"
+#include "graph/async/sync.h"
+#include "graph/async/uring_loop.h"
+
+namespace bgfs::fuse {
+
+class UringTransport final : public Transport {
+ public:
+  static constexpr uint16_t kMaxBackground = 32;
+  static constexpr size_t kEntriesPerQueue = kMaxBackground + 2;
+  static constexpr uint32_t kPayloadBytes = SlotPool::kPayloadBytes;
+  static constexpr size_t kMaxKeptBytes = SlotPool::kMaxKeptBytes;
+
+  // Other than these only in tests.
+  struct Options {
+    size_t queues = PossibleCpus();  // one for each possible CPU
+    SlotPool::Map map = SlotPool::MapMemory;
+    // What the kernel is told that an entry of the last queue has.
+    uint32_t last_queue_bytes = kPayloadBytes;
+  };
+
+  // Null where there is no memory for the entries, or no way to take them back
+  // (Device::OpenAbort). `device` is non-blocking, `loop` outlives the
+  // transport.
+  static std::unique_ptr<UringTransport> Create(UringLoop* loop, Device device,
+                                                const Options& options);
+  // Stop() has returned, or Start() was never called.
+  ~UringTransport() override;
+
+  // CPUs that the kernel has queues for; 0 if it does not say.
+  static size_t PossibleCpus();
+
+  Carries carries() const override;
+  void Start(Handler* handler) override;
+  void OnAgreed(const Agreement& agreement) override;
+  absl::string_view name() const override {
+    return ring_ ? "io_uring" : dev_.name();
+  }
+  Task<void> Stop() override;
+  Task<IoStatus> InvalidateAttributes(uint64_t node_id) override {
+    return dev_.InvalidateAttributes(node_id);
+  }
+  Task<IoStatus> InvalidateEntry(uint64_t parent_id,
+                                 absl::string_view name) override {
+    return dev_.InvalidateEntry(parent_id, name);
+  }
+
+  size_t kept_bytes() const { return kept_bytes_; }
+
+ private:
+  struct Entry;
+  struct EntryAwaiter;
+
+  UringTransport(UringLoop* loop, Device device, UniqueFd abort,
+                 const Options& options, void* memory);
+
+  void Finish(Exchange* exchange, int error, uint32_t bytes) override;
+  void Drop(Exchange* exchange) override;
+
+  static size_t MemoryBytes(size_t queues);
+  Task<void> Serve(Entry* entry);
+  void Submit(Entry* entry, uint32_t command, uint64_t commit_id);
+  void Accept(Entry* entry);
+  void GiveBack(Entry* entry);
+  void Trim();
+
+  UringLoop* const loop_;
+  Device device_;
+  const UniqueFd abort_;
+  DevTransport dev_;
+  const size_t queues_;
+  void* const memory_;
+  std::unique_ptr<Entry[]> entries_;
+  Handler* handler_ = nullptr;
+  bool stopping_ = false;
+  InFlight accepted_;  // requests that are not answered
+  InFlight tasks_;     // Serve() of each entry
+  IdleTimer idle_;
+  bool ring_ = false;  // agreed on, and no entry was refused
+  size_t kept_bytes_ = 0;
+};
+
+}  // namespace bgfs::fuse
+
+#endif  // BGFS_FUSE_URING_TRANSPORT_H_
