@@ -2,6 +2,7 @@
 // told of it.
 
 #include <fcntl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,16 +38,25 @@ control::Holder ToMessage(const fuse::Holder& holder) {
   return message;
 }
 
-// fsync(2) writes the pages of mappings back, and then flushes.
+// fsync(2) writes the pages of mappings back, and then flushes. In a process of
+// its own: where the disk hangs, a thread of ours that waits for an answer of
+// ours could not be killed, and would keep the connection from its end.
 absl::Status SyncFile(const fuse::Place& place, const std::string& file) {
   absl::StatusOr<fuse::Place> now = fuse::Locate(place.path);
   if (!now.ok() || now->mount_id != place.mount_id) return absl::OkStatus();
-  const int fd = open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return absl::ErrnoToStatus(errno, file);
-  absl::Status status;
-  if (fsync(fd) != 0) status = absl::ErrnoToStatus(errno, file);
-  close(fd);
-  return status;
+  const pid_t child = fork();
+  if (child < 0) return absl::ErrnoToStatus(errno, "fork");
+  if (child == 0) {
+    close_range(0, ~0U, 0);
+    const int fd = open(file.c_str(), O_RDONLY | O_NONBLOCK);
+    _exit(fd >= 0 && fsync(fd) == 0 ? 0 : errno);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return absl::OkStatus();
+  return absl::ErrnoToStatus(WIFEXITED(status) ? WEXITSTATUS(status) : EINTR,
+                             file);
 }
 
 }  // namespace
@@ -191,11 +201,23 @@ void Daemon::Close() {
   while (!live_->WaitClosed(NextLook())) {
     if (Clock::now() < deadline_) continue;
     abandoned_ = true;
+    AbortStuck();
     break;
   }
   if (!mounts_stuck_) mounts_->StopFolder();
   const std::lock_guard<std::mutex> lock(mutex_);
   phase_ = Phase::kEnded;
+}
+
+// Whoever waits for a disk that does not answer gets an error now, and not when
+// the last of our threads has come back from the kernel.
+void Daemon::AbortStuck() {
+  for (const MountPoint& point : mounts_->points()) {
+    if (point.export_index == MountPoint::kFolder) continue;
+    if (live_->exports()[point.export_index].block_export == nullptr) continue;
+    const fuse::UniqueFd abort = point.device.OpenAbort();
+    if (abort.valid() && write(abort.get(), "1", 1) < 0) errno = 0;
+  }
 }
 
 control::ShutdownReply Daemon::Outcome() const {
