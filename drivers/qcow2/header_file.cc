@@ -92,7 +92,7 @@ Task<IoStatus> HeaderFile::MarkCorrupt(std::string damage) {
   if (version_ < 3) co_return IoError(EIO);
   // A failed flush may have lost what was written. What looks like damage from
   // here may be that, and the disk may be sound.
-  BGFS_CO_TRY(co_await file_->Flush());
+  if (!(co_await file_->Flush()).ok()) co_return IoError(EIO);
   incompatible_ |= kIncompatibleCorrupt;
   std::array<uint8_t, 8> field;
   StoreBig64(field.data(), incompatible_);
