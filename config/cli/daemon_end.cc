@@ -52,8 +52,10 @@ absl::Status SyncFile(const fuse::Place& place, const std::string& file) {
     _exit(fd >= 0 && fsync(fd) == 0 ? 0 : errno);
   }
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  pid_t ended = 0;
+  while ((ended = waitpid(child, &status, 0)) < 0 && errno == EINTR) {
   }
+  if (ended < 0) return absl::ErrnoToStatus(errno, "waitpid");
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(WIFEXITED(status) ? WEXITSTATUS(status) : EINTR,
                              file);

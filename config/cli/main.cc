@@ -87,5 +87,8 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   // So is a write past the limit of file sizes (ulimit -f): EFBIG.
   std::signal(SIGXFSZ, SIG_IGN);
+  // Whoever started us may have ignored it; then nobody learns how a child of
+  // ours has ended.
+  std::signal(SIGCHLD, SIG_DFL);
   return bgfs::cli::Run({argv + 1, argv + argc});
 }

@@ -395,6 +395,15 @@ class ForceTest(EndingTest):
         subprocess.run(["umount", frozen], timeout=60, check=True)
         self.assert_nothing_left()
 
+    def test_a_parent_that_ignores_its_children_changes_nothing(self):
+        self.image()
+        subprocess.run(
+            [command.BGFS, "mount", "--format=raw", "disk.img", "mnt"],
+            env=self.environment, cwd=self.folder, timeout=60, check=True,
+            preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        self.bgfs("umount", "--force", "mnt")
+        self.assert_nothing_left()
+
     def hanging(self):
         """How many threads of the daemon do not come back from the kernel."""
         pid, = self.daemons()
@@ -411,6 +420,8 @@ class ForceTest(EndingTest):
         self.config(SERVED.replace("a.img", "host/a.img"))
         self.bgfs("serve", "--close-limit=2", "--log=log", "graph.textproto",
                   "mnt")
+        number = os.minor(os.stat(self.path("mnt", "a")).st_dev)
+        can_abort = os.path.exists(f"/sys/fs/fuse/connections/{number}/abort")
         writer = None
         try:
             subprocess.run(["fsfreeze", "--freeze", frozen], timeout=60,
@@ -427,6 +438,9 @@ class ForceTest(EndingTest):
             self.assertLess(time.monotonic() - started, 10)
             other.close()
             self.assertEqual(self.read("b.img")[:5], b"other")
+            # Who waits is told now, while the disk still hangs.
+            if can_abort:
+                self.assertNotEqual(writer.wait(timeout=20), 0)
         finally:
             subprocess.run(["fsfreeze", "--unfreeze", frozen], timeout=60,
                            check=True)
