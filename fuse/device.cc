@@ -5,6 +5,7 @@
 #include <sys/sysmacros.h>
 
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -19,7 +20,9 @@ UniqueFd Device::OpenAbort() const {
   if (number_ == 0) return UniqueFd();
   const std::string path =
       absl::StrCat("/sys/fs/fuse/connections/", minor(number_), "/abort");
-  return UniqueFd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  UniqueFd abort(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  // The number was ours when the file was opened if it still is.
+  return IsConnected() ? std::move(abort) : UniqueFd();
 }
 
 bool Device::IsConnected() const {

@@ -30,7 +30,8 @@ class Device {
 
   // What ends the connection by a write, also while the kernel has something of
   // ours in hand that keeps the descriptor open: requests under way then get
-  // ECONNABORTED. Not valid where fusectl is not mounted. While connected.
+  // ECONNABORTED. Not valid where fusectl is not mounted, nor once the
+  // connection has ended.
   UniqueFd OpenAbort() const;
 
   // False once the last mount of the connection is gone, in every namespace:
