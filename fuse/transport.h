@@ -32,7 +32,7 @@ struct Exchange {
   Transport* transport = nullptr;
   // Page aligned. A WRITE's data stands here already.
   char* payload = nullptr;
-  uint32_t capacity = 0;  // of payload, bytes: the most INIT may agree on
+  uint32_t capacity = 0;  // of payload, bytes
   // How far the payload may have been written to; who uses more of it than a
   // request or a reply says raises this.
   uint32_t touched = 0;

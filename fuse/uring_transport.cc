@@ -179,7 +179,6 @@ void UringTransport::Submit(Entry* entry, uint32_t command,
 }
 
 void UringTransport::Accept(Entry* entry) {
-  idle_.Touch();
   entry->accepted.emplace(accepted_.Hold());
   const RingHeader& header = entry->header;
   entry->touched = std::min(header.entry.payload_bytes, kPayloadBytes);
@@ -194,6 +193,7 @@ void UringTransport::Accept(Entry* entry) {
 }
 
 void UringTransport::Finish(Exchange* exchange, int error, uint32_t bytes) {
+  idle_.Touch();
   auto* entry = static_cast<Entry*>(exchange);
   entry->touched = std::max(entry->touched, bytes);
   if (entry->touched > entry->kept_bytes) {

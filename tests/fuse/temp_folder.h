@@ -27,23 +27,25 @@ inline bool TestsUring() {
 }
 
 // Empty where it is possible.
-inline std::string WhyNoMount() {
+inline std::string WhyNoMount(bool over_uring) {
   if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
     return "needs root and /dev/fuse";
   }
   constexpr char kSwitch[] = "/sys/module/fuse/parameters/enable_uring";
   char value = 'N';
   std::ifstream(kSwitch) >> value;
-  if (TestsUring() && value != 'Y') {
+  if (over_uring && value != 'Y') {
     return std::string("needs FUSE over io_uring: echo 1 > ") + kSwitch;
   }
   return "";
 }
 
-#define BGFS_NEEDS_FUSE()                                               \
-  if (const std::string why = bgfs::fuse::WhyNoMount(); !why.empty()) { \
-    GTEST_SKIP() << why;                                                \
-  }                                                                     \
+#define BGFS_NEEDS_FUSE()                                   \
+  if (const std::string why =                               \
+          bgfs::fuse::WhyNoMount(bgfs::fuse::TestsUring()); \
+      !why.empty()) {                                       \
+    GTEST_SKIP() << why;                                    \
+  }                                                         \
   static_assert(true)
 
 class TempFolder {

@@ -83,7 +83,9 @@ class Agreement {
   void CompareRepaired(const absl::StatusOr<CheckReport>& left,
                        Verdict qemu_left) {
     // A table over the header, which a repair would write through.
-    if (absl::IsFailedPrecondition(left.status())) return;
+    if (absl::StrContains(left.status().message(), "lies over the header")) {
+      return;
+    }
     ASSERT_TRUE(left.ok()) << Say(left);
     if (VerdictOf(left) == Verdict::kClean) {
       // QEMU may have mended less, but must agree that nothing is left.
