@@ -41,6 +41,8 @@ class Graph {
   void RemoveNode(Node* node);
   Node* FindNode(absl::string_view name) const;
   const std::vector<std::unique_ptr<Node>>& nodes() const { return nodes_; }
+  // Another number after every change of an edge or of its rights.
+  int64_t rights_epoch() const { return rights_epoch_; }
 
   // Flushes every node that was written through, closes drivers, parents
   // first, and drops all nodes. No backend is left. The first flush that failed
@@ -48,7 +50,10 @@ class Graph {
   Task<absl::Status> Close();
 
  private:
+  friend class PermissionUpdate;
+
   Loop* const home_;
+  int64_t rights_epoch_ = 0;
   std::vector<std::unique_ptr<Node>> nodes_;  // children before parents
 };
 

@@ -4,6 +4,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+#include "graph/graph.h"
 
 namespace bgfs {
 namespace {
@@ -119,6 +120,7 @@ absl::Status PermissionUpdate::Prepare() {
 }
 
 void PermissionUpdate::Commit() {
+  ++edge_->node().graph().rights_epoch_;
   for (Node* node : nodes_) {
     for (Child* edge : node->parents()) edge->permissions_ = edge->pending_;
     node->driver().CommitPermissions();

@@ -64,6 +64,7 @@ Task<absl::Status> Qcow2::Open() {
                                 });
   cluster_cache_ = std::make_unique<ClusterCache>(
       file_, mapping_.get(), header_.geometry, header_.compression);
+  chain_map_ = std::make_unique<ChainMap>(&node());
   idle_ = std::make_unique<IdleTimer>(options_.idle_ns, [this] { OnIdle(); });
   discarded_ = std::make_unique<IdleTimer>(options_.release_ns, [this] {
     if (writer_->changed()) {
@@ -141,6 +142,7 @@ void Qcow2::OnIdle() {
   }
   mapping_->l2_cache().Clear();
   cluster_cache_->Clear();
+  chain_map_->Forget();
 }
 
 Task<void> Qcow2::CommitWhenIdle(InFlight::Holder) {
@@ -183,7 +185,8 @@ Task<IoStatus> Qcow2::ReadExtent(Request& request, Extent extent, IoView data) {
   switch (extent.kind) {
     case ClusterKind::kUnallocated:
       if (Child* backing = node().backing(); backing != nullptr) {
-        co_return co_await backing->Read(&request, extent.start.value(), data);
+        co_return co_await ReadBelow(*backing, request, extent.start.value(),
+                                     data);
       }
       data.Zero();
       co_return IoStatus();
@@ -195,6 +198,36 @@ Task<IoStatus> Qcow2::ReadExtent(Request& request, Extent extent, IoView data) {
       data.Zero();
       co_return IoStatus();
   }
+}
+
+Task<IoStatus> Qcow2::ReadBelow(Child& backing, Request& request,
+                                int64_t offset, IoView data) {
+  const ChainMap::Use use(chain_map_.get());
+  if (!use.works()) {
+    co_return co_await backing.Read(&request, offset, data);
+  }
+  ChainMap::Piece piece = chain_map_->Find(offset, data.size());
+  if (piece.bytes == data.size()) {
+    co_return co_await chain_map_->Read(request, piece.layer, offset, data);
+  }
+  Pieces pieces(kExtentsAtOnce);
+  IoStatus resolved;
+  for (int64_t done = 0; done < data.size() && !pieces.failed();) {
+    const int64_t at = offset + done;
+    piece = chain_map_->Find(at, data.size() - done);
+    if (piece.bytes == 0) {
+      const IoResult<ChainMap::Piece> walked =
+          co_await chain_map_->Resolve(request, at, data.size() - done);
+      resolved = walked.status();
+      if (!resolved.ok()) break;
+      piece = *walked;
+    }
+    co_await pieces.Add(chain_map_->Read(request, piece.layer, at,
+                                         data.Slice(done, piece.bytes)));
+    done += piece.bytes;
+  }
+  BGFS_CO_TRY(co_await pieces.Join());
+  co_return resolved;
 }
 
 // --- Write -------------------------------------------------------------------
@@ -326,6 +359,7 @@ Task<void> Qcow2::Close() {
   idle_.reset();
   discarded_.reset();
   writer_.reset();
+  chain_map_.reset();
   cluster_cache_.reset();
   mapping_.reset();
 }

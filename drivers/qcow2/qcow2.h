@@ -30,6 +30,7 @@
 #include "drivers/qcow2/mapping.h"
 #include "drivers/qcow2/writer.h"
 #include "graph/async/idle_timer.h"
+#include "graph/chain_map.h"
 #include "graph/driver.h"
 #include "graph/node.h"
 
@@ -94,6 +95,9 @@ class Qcow2 final : public Driver {
   Task<void> MarkCorrupt(InFlight::Holder holder);
   Task<IoStatus> ReadExtent(Request& request, Extent extent, IoView data);
   Task<IoStatus> ReadExtents(Request& request, Extent first, IoView data);
+  // What the layers below have.
+  Task<IoStatus> ReadBelow(Child& backing, Request& request, int64_t offset,
+                           IoView data);
   BlockStatus StatusOf(const Extent& extent) const;
   Task<IoResult<BlockStatus>> Refine(Request& request, BlockStatus status);
 
@@ -102,6 +106,7 @@ class Qcow2 final : public Driver {
   Child* file_ = nullptr;
   std::unique_ptr<Mapping> mapping_;
   std::unique_ptr<ClusterCache> cluster_cache_;
+  std::unique_ptr<ChainMap> chain_map_;
   std::unique_ptr<Writer> writer_;  // null: read-only
   std::unique_ptr<IdleTimer> idle_;
   std::unique_ptr<IdleTimer> discarded_;  // nothing for a while

@@ -124,14 +124,12 @@ class InFlight {
  public:
   class [[nodiscard]] Holder {
    public:
-    explicit Holder(InFlight* owner) : owner_(owner) { ++owner_->count_; }
+    explicit Holder(InFlight* owner) : owner_(owner) { owner_->Begin(); }
     Holder(Holder&& other) noexcept
         : owner_(std::exchange(other.owner_, nullptr)) {}
     Holder& operator=(Holder&&) = delete;
     ~Holder() {
-      if (owner_ != nullptr && --owner_->count_ == 0) {
-        owner_->idle_.WakeAll();
-      }
+      if (owner_ != nullptr) owner_->End();
     }
 
    private:
@@ -140,6 +138,11 @@ class InFlight {
 
   ~InFlight() { BGFS_CHECK(count_ == 0); }
   Holder Hold() { return Holder(this); }
+  // The two halves of a Holder.
+  void Begin() { ++count_; }
+  void End() {
+    if (--count_ == 0) idle_.WakeAll();
+  }
   int64_t count() const { return count_; }
   // Returns when the count was seen to be zero.
   Task<void> WaitIdle() {

@@ -243,6 +243,27 @@ TEST_F(ChainTest, SharesOneBoundForTheCachesOfADeepChain) {
   EXPECT_EQ(CacheBytes("31"), 8 << 20);
 }
 
+TEST_F(ChainTest, AWarmReadSkipsTheLayersThatHaveNothing) {
+  Overlay("0", "base.img");
+  for (int i = 1; i < 6; ++i) {
+    Overlay(absl::StrCat(i), absl::StrCat(i - 1), "-F qcow2");
+  }
+  Shell("qemu-io -f qcow2 -c 'write -q -P 97 512k 64k' $D/2");
+  auto disk = graph_.Disk(Node(folder_ / "5"), kConsistentRead);
+  const bgfs::Node* layer =
+      &disk->backend().node().backing()->node().backing()->node();
+  const auto reads = [&layer] { return layer->statistics().reads.operations; };
+  const std::string expected =
+      std::string(65536, 'r') + std::string(458752, '\0') +
+      std::string(65536, 'a') + std::string(458752, '\0');
+  EXPECT_EQ(disk->Read(0, 1 << 20), expected);
+  EXPECT_EQ(reads(), 0);
+  for (const int64_t at : {0, 65536, 524288, 589824}) {
+    EXPECT_EQ(disk->Read(at, 4096), expected.substr(at, 4096));
+  }
+  EXPECT_EQ(reads(), 0);
+}
+
 TEST_F(ChainTest, OpensDeepChainsUpToALimit) {
   rlimit files{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
