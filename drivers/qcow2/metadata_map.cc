@@ -26,7 +26,7 @@ const char* NameOf(MetadataKind kind) {
     case MetadataKind::kRefcountBlock:
       return "a refcount block";
     case MetadataKind::kSnapshotTable:
-      return "the snapshot table";
+      return "a table of snapshots";
     case MetadataKind::kBitmaps:
       return "a bitmap";
   }

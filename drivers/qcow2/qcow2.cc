@@ -125,7 +125,7 @@ Task<absl::Status> Qcow2::OpenForWriting() {
                                      });
   mapping_->SetOnBrokenEntry(
       [this] { Spawn(MarkCorrupt(node().in_flight().Hold())); });
-  const IoStatus opened = co_await writer_->Open();
+  const IoStatus opened = co_await writer_->Open(header_);
   co_return opened.ToStatus("reading the refcount table");
 }
 

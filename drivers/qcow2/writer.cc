@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "drivers/qcow2/format.h"
+#include "drivers/qcow2/snapshot_table.h"
 #include "graph/async/buffer.h"
 #include "graph/status.h"
 
@@ -16,6 +17,8 @@ constexpr int64_t kExtentsAtOnce = 16;
 // Of all requests together, so much is copied at the same time.
 constexpr int64_t kCopyBytes = int64_t{32} << 20;
 constexpr int64_t kZerosBytes = int64_t{1} << 20;
+// Of the L1 tables of all snapshots together, so much is protected.
+constexpr int64_t kMaxSnapshotL1Bytes = int64_t{256} << 20;
 
 // The part of an extent that begins `skip` bytes into it.
 Extent After(Extent extent, int64_t skip) {
@@ -88,11 +91,32 @@ Writer::Writer(const Header& header, Driver* image, Mapping* mapping,
   }
 }
 
+// All of the snapshot table and the L1 tables of the snapshots. What cannot be
+// read or lies outside the file protects nothing; bgfs check tells of it.
+Task<void> Writer::AddSnapshots(const Header& header) {
+  const absl::StatusOr<SnapshotTable> table =
+      co_await ReadSnapshotTable(*file_, header);
+  if (!table.ok() || table->entries.empty()) co_return;
+  metadata_.Add(MetadataKind::kSnapshotTable,
+                HostOffset(static_cast<int64_t>(header.snapshots_offset)),
+                table->bytes);
+  int64_t left = kMaxSnapshotL1Bytes;
+  for (const SnapshotEntry& snapshot : table->entries) {
+    const int64_t bytes = int64_t{snapshot.l1_entries} * 8;
+    const auto size = static_cast<uint64_t>(file_->size());
+    if (snapshot.l1_table >= size || bytes > left) continue;
+    left -= bytes;
+    metadata_.Add(MetadataKind::kSnapshotTable,
+                  HostOffset(static_cast<int64_t>(snapshot.l1_table)), bytes);
+  }
+}
+
 // What a process that died before left in the page cache has to be durable
 // before anything is decided from it.
-Task<IoStatus> Writer::Open() {
+Task<IoStatus> Writer::Open(const Header& header) {
   BGFS_CO_TRY(co_await file_->Flush());
   BGFS_CO_TRY(co_await refcounts_.Load());
+  co_await AddSnapshots(header);
   for (L1Index i; i.value() < mapping_->l1_entries(); i += 1) {
     const L1Entry table = mapping_->Table(i);
     if (table.allocated() && table.fault == nullptr) {

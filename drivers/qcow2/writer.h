@@ -48,7 +48,7 @@ class Writer {
          HeaderFile::Report report);
 
   // Before all else, for an image that CheckWritable() lets through.
-  Task<IoStatus> Open();
+  Task<IoStatus> Open(const Header& header);
 
   // As Driver's, and on its behalf.
   Task<IoStatus> Write(Request& request, GuestOffset start, IoView data);
@@ -82,6 +82,7 @@ class Writer {
   };
 
   Child* backing() const { return image_->node().backing(); }
+  Task<void> AddSnapshots(const Header& header);
   // Before a change: whether the image may be written, and what must be durable
   // before the first one.
   bool begun() const { return begun_ && header_file_.sound(); }

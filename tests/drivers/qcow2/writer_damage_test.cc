@@ -89,18 +89,22 @@ TEST(WriterDamage, AFreeClusterThatHoldsATableIsNotTakenForAnother) {
   ExpectRefused(image, 1, 5);
 }
 
-// The L1 table, the L2 table itself, the refcount table and block, and the
-// snapshot table.
+// The L1 table, the L2 table itself, the refcount table and block, both
+// clusters of the snapshot table, and the L1 table of its snapshot.
 TEST(WriterDamage, DataDoesNotGoOverATable) {
-  for (const uint64_t cluster : {1, 2, 3, 4, 8}) {
+  for (const uint64_t cluster : {1, 2, 3, 4, 8, 9, 10}) {
     SCOPED_TRACE(cluster);
     CheckableImage image;
     image.header.snapshots = 1;
     image.header.snapshots_offset = 8 * kCluster;
-    image.Resize(9 * kCluster);
-    image.SetRefcount(8, 1);
+    image.Resize(11 * kCluster);
+    image.SetWord(8 * kCluster, 10 * kCluster);  // its L1 table
+    image.Put(8 * kCluster + 8, {0, 0, 0, 1});   // of one entry
+    image.Put(8 * kCluster + 36, {0, 0, 4, 0});  // extra data
+    image.Put(8 * kCluster + 12, {0x0c, 0x00});  // a long id
+    for (const uint64_t table : {8, 9, 10}) image.SetRefcount(table, 1);
     image.SetL2(0, kEntryCopied | cluster * kCluster);
-    ExpectRefused(image, 0, 8);
+    ExpectRefused(image, 0, 10);
   }
 }
 
