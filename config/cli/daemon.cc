@@ -128,6 +128,9 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
     fuse::FuseExportOptions own = options;
     if (one_file) own.file_name = item.id();
     own.mode = item.fuse().mode();
+    if (item.fuse().cache() == proto::ReadCache::NONE) {
+      own.cache_read_only = false;
+    }
     if (item.fuse().has_uid()) own.uid = item.fuse().uid();
     if (item.fuse().has_gid()) own.gid = item.fuse().gid();
     return std::make_unique<fuse::FuseExport>(item.id(), std::move(backend),
