@@ -1,5 +1,6 @@
 #include "config/cli/daemon.h"
 
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -55,7 +56,13 @@ ExitStatus RunDaemon(const DaemonJob& job) {
   return daemon.Run();
 }
 
+// The pages of a loop device on our own mount are written through us: a thread
+// here that waited for them, because it needs memory, would wait for itself.
+// Threads inherit it. Refused without CAP_SYS_RESOURCE.
+void Daemon::NeverWaitForOwnPages() { prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
+
 ExitStatus Daemon::Run() {
+  NeverWaitForOwnPages();
   SignalThread signals([this] { AskForForce(); });
   if (absl::Status s = Open(); !s.ok()) return Fail(s);
   auto control = config::ControlServer::Start(this);

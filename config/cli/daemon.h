@@ -79,6 +79,7 @@ class Daemon final : public config::ControlHandler {
   };
 
   // Life (daemon.cc).
+  static void NeverWaitForOwnPages();
   absl::Status Open();
   absl::Status Show();
   config::Factories MakeFactories(const config::Plan& plan);
