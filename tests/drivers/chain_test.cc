@@ -264,6 +264,31 @@ TEST_F(ChainTest, AWarmReadSkipsTheLayersThatHaveNothing) {
   EXPECT_EQ(reads(), 0);
 }
 
+// Else a disk that grows later shows it.
+TEST_F(ChainTest, WhatIsCopiedPastTheEndOfTheDiskIsZeros) {
+  constexpr size_t kCluster = 4096;
+  constexpr size_t kInside = 40448 % kCluster;
+  folder_.Write("long.img", std::string(1 << 20, 'r'));
+  Shell(
+      "qemu-img create -q -f qcow2 -o cluster_size=4k -F raw -b long.img "
+      "$D/top "
+      "40448");
+  auto disk = graph_.Disk(Node(folder_ / "top", "read_only: false"));
+  // The last one is copied with memory that the others have used.
+  for (int64_t at = 0; at < 40448; at += kCluster) {
+    EXPECT_EQ(disk->Write(at, std::string(512, at < 36864 ? 'x' : 'y')), 0);
+  }
+  disk.reset();
+  ASSERT_TRUE(graph_.Close().ok());
+  std::string image = ReadHostFile(folder_ / "top");
+  const size_t at =
+      image.find(std::string(512, 'y') + std::string(kInside - 512, 'r'));
+  ASSERT_NE(at, std::string::npos);
+  image.resize(std::max(image.size(), at + kCluster));
+  EXPECT_EQ(image.substr(at + kInside, kCluster - kInside),
+            std::string(kCluster - kInside, '\0'));
+}
+
 TEST_F(ChainTest, OpensDeepChainsUpToALimit) {
   rlimit files{};
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &files), 0);
