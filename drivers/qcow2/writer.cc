@@ -91,12 +91,14 @@ Writer::Writer(const Header& header, Driver* image, Mapping* mapping,
   }
 }
 
-// All of the snapshot table and the L1 tables of the snapshots. What cannot be
-// read or lies outside the file protects nothing; bgfs check tells of it.
-Task<void> Writer::AddSnapshots(const Header& header) {
+// All of the snapshot table and the L1 tables of the snapshots. What is damaged
+// or lies outside the file protects nothing; bgfs check tells of it.
+Task<IoStatus> Writer::AddSnapshots(const Header& header) {
   const absl::StatusOr<SnapshotTable> table =
       co_await ReadSnapshotTable(*file_, header);
-  if (!table.ok() || table->entries.empty()) co_return;
+  if (absl::IsInvalidArgument(table.status())) co_return IoStatus();
+  if (!table.ok()) co_return IoError(EIO);
+  if (table->entries.empty()) co_return IoStatus();
   metadata_.Add(MetadataKind::kSnapshotTable,
                 HostOffset(static_cast<int64_t>(header.snapshots_offset)),
                 table->bytes);
@@ -109,6 +111,7 @@ Task<void> Writer::AddSnapshots(const Header& header) {
     metadata_.Add(MetadataKind::kSnapshotTable,
                   HostOffset(static_cast<int64_t>(snapshot.l1_table)), bytes);
   }
+  co_return IoStatus();
 }
 
 // What a process that died before left in the page cache has to be durable
@@ -116,7 +119,7 @@ Task<void> Writer::AddSnapshots(const Header& header) {
 Task<IoStatus> Writer::Open(const Header& header) {
   BGFS_CO_TRY(co_await file_->Flush());
   BGFS_CO_TRY(co_await refcounts_.Load());
-  co_await AddSnapshots(header);
+  BGFS_CO_TRY(co_await AddSnapshots(header));
   for (L1Index i; i.value() < mapping_->l1_entries(); i += 1) {
     const L1Entry table = mapping_->Table(i);
     if (table.allocated() && table.fault == nullptr) {

@@ -82,7 +82,7 @@ class Writer {
   };
 
   Child* backing() const { return image_->node().backing(); }
-  Task<void> AddSnapshots(const Header& header);
+  Task<IoStatus> AddSnapshots(const Header& header);
   // Before a change: whether the image may be written, and what must be durable
   // before the first one.
   bool begun() const { return begun_ && header_file_.sound(); }
