@@ -190,7 +190,11 @@ std::vector<fuse::Holder> Mounts::HoldersOf(
     const MountPoint& point, const fuse::HolderSearch& search) const {
   absl::StatusOr<fuse::MountEntry> entry =
       fuse::FindMount(point.place.mount_id);
-  if (!entry.ok()) return {};
+  // The kernel gives the numbers of what is gone to others.
+  if (!entry.ok() || entry->device != point.place.device ||
+      entry->mount_point != point.place.path) {
+    return {};
+  }
   std::vector<fuse::Holder> holders = fuse::FindHolders(*entry, search);
   const bool folder = point.export_index == MountPoint::kFolder;
   const auto is_ours = [this, folder](const fuse::Holder& holder) {

@@ -140,16 +140,19 @@ class UmountTest(EndingTest):
         self.bgfs("umount", "--all", "mnt/a")
         self.assert_nothing_left()
 
-    def take_number(self, image, number):
-        """Mounts at other/, which gets that device number."""
+    def take(self, image, number, number_of):
+        """Mounts at other/, which gets that number."""
         # The lowest free number is given next; somebody else may be faster.
         for _ in range(20):
             self.bgfs("mount", "--format=raw", image, "other")
-            if os.stat(self.path("other")).st_dev == number:
+            if number_of(self.path("other")) == number:
                 return
             subprocess.run(["umount", self.path("other")], timeout=60,
                            check=True)
         self.skipTest("the number was not given again")
+
+    def take_number(self, image, number):
+        self.take(image, number, lambda path: os.stat(path).st_dev)
 
     def test_a_number_that_the_kernel_gave_to_another_mount(self):
         """Who is no longer shown claims no device number."""
@@ -167,6 +170,24 @@ class UmountTest(EndingTest):
         self.bgfs("umount", "other")
         self.assertEqual(self.read("mnt", "b"), self.read("b.img"))
         self.bgfs("umount", "mnt")
+        self.assert_nothing_left()
+
+    def test_a_mount_id_that_the_kernel_gave_to_another_mount(self):
+        """Who uses that one does not use ours."""
+        def mount_id(path):
+            return [line.split()[0] for line in command.mountinfo()
+                    if line.split()[4] == path]
+
+        self.serve()
+        self.image("c.img")
+        os.mkdir(self.path("other"))
+        number = mount_id(self.path("mnt", "a"))
+        subprocess.run(["umount", self.path("mnt", "a")], timeout=60,
+                       check=True)
+        self.take("c.img", number, mount_id)
+        with open(self.path("other", "c.raw"), "rb"):
+            self.bgfs("umount", "mnt")
+        self.bgfs("umount", "other")
         self.assert_nothing_left()
 
     def mount_above(self):
