@@ -185,14 +185,15 @@ class ControlServer::Service final : public control::Control::Service {
   ControlHandler* const handler_;
 };
 
+absl::Status MakeControlFolder() { return MakePrivateFolder(OwnFolder()); }
+
 absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
     ControlHandler* handler) {
   SilenceLibraries();
   if (absl::Status s = CheckDescriptors(); !s.ok()) return s;
-  const std::string folder = OwnFolder();
-  if (absl::Status s = MakePrivateFolder(folder); !s.ok()) return s;
+  if (absl::Status s = MakeControlFolder(); !s.ok()) return s;
   std::unique_ptr<ControlServer> control(new ControlServer);
-  control->path_ = absl::StrCat(folder, "/", SocketName());
+  control->path_ = absl::StrCat(OwnFolder(), "/", SocketName());
   if (control->path_.size() >= sizeof(sockaddr_un::sun_path)) {
     return absl::InvalidArgumentError(
         absl::StrCat("control socket \"", control->path_,

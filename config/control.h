@@ -41,6 +41,10 @@ class ControlHandler {
 // uses the service asks first. ResourceExhausted: too few can be had.
 absl::Status CheckDescriptors();
 
+// Makes the folder for the sockets of this user's daemons, unless it is there.
+// The error says what to do.
+absl::Status MakeControlFolder();
+
 class ControlServer {
  public:
   // Makes the folder and the socket, and serves. Changes the process's umask

@@ -22,15 +22,29 @@ void Connection::Start(absl::AnyInvocable<void()> on_end) {
   transport_->Start(this);
 }
 
-void Connection::OnEnd() { on_end_(); }
+Task<void> Connection::WaitSettled() {
+  const InFlight::Holder hold = in_flight_.Hold();
+  co_await settled_.Wait();
+  co_await transport_->Settle();
+}
+
+void Connection::OnEnd() {
+  settled_.Set();
+  on_end_();
+}
 
 void Connection::OnInit(Exchange* exchange) {
   fuse_init_out out;
   const IoStatus agreed = Negotiate(exchange->request.args.init, mask_,
                                     transport_->carries(), &out, &agreement_);
-  if (!agreed.ok()) return exchange->ReplyError(agreed.error());
+  if (!agreed.ok()) {
+    exchange->ReplyError(agreed.error());
+    return settled_.Set();
+  }
   exchange->Reply(exchange->Put(out));
   transport_->OnAgreed(agreement_);
+  // Of a kernel of a newer major another INIT comes.
+  if (agreement_.minor != 0) settled_.Set();
 }
 
 // Requests that concern no inode.

@@ -31,6 +31,9 @@ class Connection final : private Transport::Handler {
 
   // `on_end` is called when the kernel has ended the connection. Must not wait.
   void Start(absl::AnyInvocable<void()> on_end);
+  // Returns once INIT was answered and transport().name() stays, or once the
+  // kernel has ended the connection. Not after Stop().
+  Task<void> WaitSettled();
   // From now on every request gets `error`, a positive errno.
   void Refuse(int error) { refusal_ = error; }
   // Returns when the connection is closed; requests under way end first.
@@ -54,6 +57,7 @@ class Connection final : private Transport::Handler {
   int refusal_ = 0;
   std::vector<Inode*> inodes_;  // by node id - 1
   InFlight in_flight_;
+  Event settled_;  // INIT was answered, or will not come
   absl::AnyInvocable<void()> on_end_;
 };
 

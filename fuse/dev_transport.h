@@ -38,7 +38,8 @@ class DevTransport final : public Transport {
   }
   void Start(Handler* handler) override;
   void OnAgreed(const Agreement&) override {}
-  absl::string_view name() const override { return "/dev/fuse"; }
+  Task<void> Settle() override { co_return; }
+  absl::string_view name() const override { return kDevName; }
   Task<void> Stop() override;
   Task<IoStatus> InvalidateAttributes(uint64_t node_id) override;
   Task<IoStatus> InvalidateEntry(uint64_t parent_id,

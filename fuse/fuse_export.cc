@@ -2,6 +2,7 @@
 
 #include <cerrno>
 
+#include "fuse/ring_support.h"
 #include "graph/async/check.h"
 
 namespace bgfs::fuse {
@@ -20,9 +21,12 @@ bool ReadOnlyThroughout(const Node& node) {
 
 }  // namespace
 
-void FuseExport::Serve(Device device,
-                       absl::AnyInvocable<void()> on_disconnect) {
+absl::Status FuseExport::Serve(Device device,
+                               absl::AnyInvocable<void()> on_disconnect) {
   BGFS_CHECK(connection_ == nullptr && !shutting_down());
+  auto transport =
+      MakeTransport(&backend().home(), std::move(device), options_.transport);
+  if (!transport.ok()) return transport.status();
   const bool in_folder = !options_.file_name.empty();
   ExportFile::Options file;
   file.mode = options_.mode;
@@ -31,9 +35,8 @@ void FuseExport::Serve(Device device,
   file.seek_limit_ns = options_.seek_limit_ns;
   file.cached = options_.cache_read_only && !backend().writable() &&
                 ReadOnlyThroughout(backend().node());
-  connection_ = std::make_unique<Connection>(
-      MakeTransport(&backend().home(), std::move(device), options_.transport),
-      options_.kernel_mask);
+  connection_ =
+      std::make_unique<Connection>(*std::move(transport), options_.kernel_mask);
   file_ = std::make_unique<ExportFile>(
       in_folder ? kRootId + 1 : kRootId, file, &backend(),
       &connection_->agreement(), [this] { Spawn(InvalidateAttributes()); });
@@ -50,6 +53,17 @@ void FuseExport::Serve(Device device,
     LetGo();
     told();
   });
+  return absl::OkStatus();
+}
+
+Task<absl::Status> FuseExport::WaitSettled() {
+  co_await connection_->WaitSettled();
+  if (options_.transport != TransportChoice::kUring ||
+      connection_->transport().name() == kUringName) {
+    co_return absl::OkStatus();
+  }
+  co_return RingRefused({"the kernel refused it for this mount",
+                         "bgfs doctor and the kernel's log may say why"});
 }
 
 absl::string_view FuseExport::transport() const {

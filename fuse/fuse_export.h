@@ -19,6 +19,7 @@
 #include <utility>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "fuse/connection.h"
 #include "fuse/device.h"
@@ -57,8 +58,14 @@ class FuseExport final : public BlockExport {
 
   // At home: serves the mounted connection (mount.h). Once, and not after
   // RequestShutdown(). `on_disconnect` is called at home when the kernel has
-  // ended the connection; it must not wait, and may call RequestShutdown().
-  void Serve(Device device, absl::AnyInvocable<void()> on_disconnect);
+  // ended the connection; it must not wait, and may call RequestShutdown(). An
+  // error, of MakeTransport(): nothing is served, and the device is closed.
+  absl::Status Serve(Device device, absl::AnyInvocable<void()> on_disconnect);
+
+  // At home, after Serve(): waits until transport() stays as it is.
+  // FailedPrecondition if that is not what was insisted on; it serves all the
+  // same.
+  Task<absl::Status> WaitSettled();
 
  private:
   void OnShutdown() override;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "fuse/device.h"
 #include "fuse/transport.h"
 #include "graph/async/loop.h"
@@ -17,14 +18,11 @@ enum class TransportChoice : uint8_t {
   kDev,
 };
 
-// Whether the kernel offers FUSE over io_uring; an administrator may switch it
-// on (enable_uring) at any time.
-bool KernelOffersUring();
-
 // For a connection served on `loop`, which outlives it. Where io_uring is not
-// to be had it is /dev/fuse, whatever was chosen.
-std::unique_ptr<Transport> MakeTransport(Loop* loop, Device device,
-                                         TransportChoice choice);
+// to be had, kAuto takes /dev/fuse and kUring fails (FailedPrecondition,
+// ResourceExhausted); what INIT decides comes later (Transport::Settle).
+absl::StatusOr<std::unique_ptr<Transport>> MakeTransport(
+    Loop* loop, Device device, TransportChoice choice);
 
 }  // namespace bgfs::fuse
 

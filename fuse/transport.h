@@ -26,6 +26,10 @@ namespace bgfs::fuse {
 
 class Transport;
 
+// What carries requests, as it is told.
+inline constexpr absl::string_view kDevName = "/dev/fuse";
+inline constexpr absl::string_view kUringName = "io_uring";
+
 // One request, and the room for its reply.
 struct Exchange {
   FuseRequest request;
@@ -75,7 +79,10 @@ class Transport {
   virtual void Start(Handler* handler) = 0;
   // INIT was answered.
   virtual void OnAgreed(const Agreement& agreement) = 0;
-  // What carries most requests now: "io_uring", "/dev/fuse".
+  // Returns, after OnAgreed(), once the kernel has taken or refused what was
+  // agreed on: name() stays then.
+  virtual Task<void> Settle() = 0;
+  // What carries most requests now: one of the two above.
   virtual absl::string_view name() const = 0;
   // Brings no more, and returns when every exchange was answered; the device is
   // closed, so that a mount that is still there becomes dead.

@@ -13,7 +13,9 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "fuse/ring_support.h"
 #include "graph/async/check.h"
 
 namespace bgfs::fuse {
@@ -72,17 +74,25 @@ size_t UringTransport::MemoryBytes(size_t queues) {
   return queues * kEntriesPerQueue * kPayloadBytes;
 }
 
-std::unique_ptr<UringTransport> UringTransport::Create(UringLoop* loop,
-                                                       Device device,
-                                                       const Options& options) {
-  if (options.queues == 0 || options.queues > UINT16_MAX) return nullptr;
+absl::StatusOr<std::unique_ptr<UringTransport>> UringTransport::Create(
+    UringLoop* loop, Device device, const Options& options) {
+  if (options.queues == 0 || options.queues > UINT16_MAX) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "cannot make ", options.queues, " queues of FUSE over io_uring"));
+  }
   const size_t bytes = MemoryBytes(options.queues);
   void* memory = options.map(bytes);
-  if (memory == MAP_FAILED) return nullptr;
+  if (memory == MAP_FAILED) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "cannot carry requests over io_uring: no memory for ", options.queues,
+        " queues (", bytes >> 20, " MiB); or leave out --transport=io_uring"));
+  }
   UniqueFd abort = device.OpenAbort();
   if (!abort.valid()) {
     munmap(memory, bytes);
-    return nullptr;
+    return RingRefused(
+        {"the connection's \"abort\" in fusectl cannot be opened",
+         "see that /sys/fs/fuse/connections is mounted and open to this user"});
   }
   // A huge page would make a small request pay for 2 MiB.
   madvise(memory, bytes, MADV_NOHUGEPAGE);
@@ -138,6 +148,14 @@ void UringTransport::OnAgreed(const Agreement& agreement) {
   for (size_t i = 0; i < queues_ * kEntriesPerQueue; ++i) {
     Spawn(Serve(&entries_[i]));
   }
+}
+
+// A refusal stands in the completion queue once the entries are submitted, and
+// the loop looks there at the end of its turn.
+Task<void> UringTransport::Settle() {
+  loop_->SubmitNow();
+  co_await loop_->Yield();
+  co_await loop_->Yield();
 }
 
 // What was accepted is answered; what the kernel hands over after that is not.

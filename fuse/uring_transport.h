@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "absl/status/statusor.h"
 #include "fuse/dev_transport.h"
 #include "fuse/transport.h"
 #include "fuse/unique_fd.h"
@@ -49,22 +50,25 @@ class UringTransport final : public Transport {
     uint32_t last_queue_bytes = kPayloadBytes;
   };
 
-  // Null where there is no memory for the entries, or no way to take them back
+  // ResourceExhausted where there is no memory for the entries,
+  // FailedPrecondition where there is no way to take them back
   // (Device::OpenAbort). `device` is non-blocking, `loop` outlives the
   // transport.
-  static std::unique_ptr<UringTransport> Create(UringLoop* loop, Device device,
-                                                const Options& options);
+  static absl::StatusOr<std::unique_ptr<UringTransport>> Create(
+      UringLoop* loop, Device device, const Options& options);
   // Stop() has returned, or Start() was never called.
   ~UringTransport() override;
 
   // CPUs that the kernel has queues for; 0 if it does not say.
   static size_t PossibleCpus();
+  static size_t MemoryBytes(size_t queues);
 
   Carries carries() const override;
   void Start(Handler* handler) override;
   void OnAgreed(const Agreement& agreement) override;
+  Task<void> Settle() override;
   absl::string_view name() const override {
-    return ring_ ? "io_uring" : dev_.name();
+    return ring_ ? kUringName : dev_.name();
   }
   Task<void> Stop() override;
   Task<IoStatus> InvalidateAttributes(uint64_t node_id) override {
@@ -87,7 +91,6 @@ class UringTransport final : public Transport {
   void Finish(Exchange* exchange, int error, uint32_t bytes) override;
   void Drop(Exchange* exchange) override;
 
-  static size_t MemoryBytes(size_t queues);
   Task<void> Serve(Entry* entry);
   void Submit(Entry* entry, uint32_t command, uint64_t commit_id);
   void Accept(Entry* entry);

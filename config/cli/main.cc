@@ -28,6 +28,8 @@ constexpr Verb kVerbs[] = {
     {"status", "what is shown, and where", RunStatus},
     {"check", "say whether a qcow2 image is damaged, and repair it", RunCheck},
     {"check-config", "say what is wrong with a configuration", RunCheckConfig},
+    {"doctor", "say how a mount would work here, and what is missing",
+     RunDoctor},
 };
 
 const Verb* FindVerb(absl::string_view name) {

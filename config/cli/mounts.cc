@@ -45,17 +45,19 @@ Task<void> EndFolder(std::unique_ptr<NameFolder>* folder) {
   folder->reset();
 }
 
-Task<void> ServeExport(BlockExport* block_export, Device device, int index,
-                       std::function<void(int)> on_disconnect) {
+Task<absl::Status> ServeExport(BlockExport* block_export, Device device,
+                               int index,
+                               std::function<void(int)> on_disconnect) {
   // Only fuse exports are made (daemon.cc).
   auto* item = static_cast<fuse::FuseExport*>(block_export);
-  item->Serve(std::move(device),
-              [item, index, told = std::move(on_disconnect)] {
-                // Nobody can come back to it: it flushes and closes now.
-                item->RequestShutdown();
-                told(index);
-              });
-  co_return;
+  absl::Status served = item->Serve(
+      std::move(device), [item, index, told = std::move(on_disconnect)] {
+        // Nobody can come back to it: it flushes and closes now.
+        item->RequestShutdown();
+        told(index);
+      });
+  if (!served.ok()) co_return served;
+  co_return co_await item->WaitSettled();
 }
 
 // A second mount of the same connection, attached nowhere: keeps it alive, so
@@ -180,10 +182,9 @@ absl::Status Mounts::MountExport(int index) {
     point.file = absl::StrCat(mounted->place.path, "/", item.item.id());
   }
   points_.push_back(std::move(point));
-  BlockOn(*live_->home(item.part),
-          ServeExport(item.block_export, std::move(mounted->device), index,
-                      on_disconnect_));
-  return absl::OkStatus();
+  return BlockOn(*live_->home(item.part),
+                 ServeExport(item.block_export, std::move(mounted->device),
+                             index, on_disconnect_));
 }
 
 std::vector<fuse::Holder> Mounts::HoldersOf(

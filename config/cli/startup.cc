@@ -20,6 +20,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "config/cli/verb.h"
+#include "fuse/ring_support.h"
 
 namespace bgfs::cli {
 namespace {
@@ -106,8 +107,8 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
                   "Write the daemon's process id here")
       ->type_name("FILE");
   app->add_option("--transport", options->transport,
-                  "How requests are carried: auto takes io_uring where the "
-                  "kernel offers it")
+                  "How requests are carried: auto takes io_uring where it is "
+                  "to be had (bgfs doctor), io_uring fails where it is not")
       ->transform(
           CLI::CheckedTransformer(std::map<std::string, fuse::TransportChoice>{
               {"auto", fuse::TransportChoice::kAuto},
@@ -125,12 +126,9 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
 }
 
 absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
-  if (options.transport == fuse::TransportChoice::kUring &&
-      !fuse::KernelOffersUring()) {
-    return absl::FailedPreconditionError(
-        "the kernel does not offer FUSE over io_uring; switch it on (echo 1 > "
-        "/sys/module/fuse/parameters/enable_uring, Linux 6.14), or leave out "
-        "--transport=io_uring");
+  if (options.transport == fuse::TransportChoice::kUring) {
+    // Before an image is opened; what the kernel says at INIT comes later.
+    if (absl::Status s = fuse::RequireRing(); !s.ok()) return s;
   }
   std::string target = options.log;
   if (target.empty()) target = options.foreground ? "stderr" : "syslog";

@@ -36,6 +36,7 @@ ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);
 ExitStatus RunCheck(const Arguments& arguments);
 ExitStatus RunCheckConfig(const Arguments& arguments);
+ExitStatus RunDoctor(const Arguments& arguments);
 
 // Reads `arguments` into what `app` (named "bgfs VERB") was set up with. A
 // value: the verb ends with it, since help was asked for or usage was wrong.

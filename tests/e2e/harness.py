@@ -8,6 +8,7 @@ failure; $BGFS_LONG=1 and $BGFS_SOAK=1 run the longer forms of a test.
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -204,10 +205,10 @@ def main():
         reasons.append("needs root")
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         reasons.append("needs /dev/fuse")
-    switch = pathlib.Path("/sys/module/fuse/parameters/enable_uring")
-    if TRANSPORT == "io_uring" and not (
-            switch.exists() and switch.read_text().strip() == "Y"):
-        reasons.append(f"needs FUSE over io_uring: echo 1 > {switch}")
+    if TRANSPORT == "io_uring":
+        said = json.loads(run(BGFS, "doctor", "--json", check=False).stdout)
+        if said["transport"] != "io_uring":
+            reasons.append(f"needs FUSE over io_uring: {said['reason']}")
     if reasons:
         print("skipped: " + ", ".join(reasons))
         sys.exit(SKIPPED)

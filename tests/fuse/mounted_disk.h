@@ -102,8 +102,11 @@ class MountedDisk {
     co_return;
   }
   Task<void> Serve(Device device) {
-    export_->Serve(std::move(device), [this] { disconnected_ = true; });
-    co_return;
+    const absl::Status served =
+        export_->Serve(std::move(device), [this] { disconnected_ = true; });
+    EXPECT_TRUE(served.ok()) << served;
+    const absl::Status settled = co_await export_->WaitSettled();
+    EXPECT_TRUE(settled.ok()) << settled;
   }
   Task<absl::Status> ShutDown() {
     export_->RequestShutdown();

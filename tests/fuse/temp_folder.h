@@ -10,7 +10,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -18,6 +17,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
+#include "fuse/ring_support.h"
 
 namespace bgfs::fuse {
 
@@ -31,13 +31,10 @@ inline std::string WhyNoMount(bool over_uring) {
   if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
     return "needs root and /dev/fuse";
   }
-  constexpr char kSwitch[] = "/sys/module/fuse/parameters/enable_uring";
-  char value = 'N';
-  std::ifstream(kSwitch) >> value;
-  if (over_uring && value != 'Y') {
-    return std::string("needs FUSE over io_uring: echo 1 > ") + kSwitch;
-  }
-  return "";
+  if (!over_uring) return "";
+  const absl::Status ring = RequireRing();
+  return ring.ok() ? ""
+                   : "needs FUSE over io_uring: " + std::string(ring.message());
 }
 
 #define BGFS_NEEDS_FUSE()                                   \

@@ -66,13 +66,13 @@ class RingMount {
   Task<void> Serve(Device device, UringTransport::Options options) {
     auto transport =
         UringTransport::Create(loop_.get(), std::move(device), options);
-    EXPECT_NE(transport, nullptr);
-    transport_ = transport.get();
+    EXPECT_TRUE(transport.ok()) << transport.status();
+    transport_ = transport->get();
     connection_ =
-        std::make_unique<Connection>(std::move(transport), KernelMask());
+        std::make_unique<Connection>(*std::move(transport), KernelMask());
     connection_->AddInode(&folder_);
     connection_->Start([] {});
-    co_return;
+    co_await connection_->WaitSettled();
   }
   Task<std::string> Name() { co_return std::string(transport_->name()); }
   Task<size_t> KeptBytes() { co_return transport_->kept_bytes(); }
@@ -96,14 +96,15 @@ TEST(UringTransport, IsNotMadeWithoutMemory) {
   ASSERT_TRUE(loop.ok());
   const UringTransport::Options options = {
       .map = [](size_t) -> void* { return MAP_FAILED; }};
-  EXPECT_EQ(UringTransport::Create(loop->get(), Device(), options), nullptr);
+  const auto made = UringTransport::Create(loop->get(), Device(), options);
+  EXPECT_TRUE(absl::IsResourceExhausted(made.status())) << made.status();
 }
 
 TEST(UringTransport, CarriesRequests) {
   BGFS_NEEDS_URING();
   RingMount mount({});
-  EXPECT_TRUE(mount.Answers());
   EXPECT_EQ(mount.name(), "io_uring");
+  EXPECT_TRUE(mount.Answers());
   EXPECT_GT(mount.kept_bytes(), 0U);
 }
 
@@ -111,6 +112,7 @@ TEST(UringTransport, CarriesRequests) {
 TEST(UringTransport, LeavesAllToTheDeviceWhereAQueueIsRefused) {
   BGFS_NEEDS_URING();
   RingMount mount({.last_queue_bytes = 4096});
+  EXPECT_EQ(mount.name(), "/dev/fuse");
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(mount.Answers());
   EXPECT_EQ(mount.name(), "/dev/fuse");
   EXPECT_EQ(mount.kept_bytes(), 0U);

@@ -218,7 +218,7 @@ class Fuzzed {
     if (Is(kOldKernel)) options.kernel_mask.max_minor = kOldestMinor;
     export_ = std::make_unique<FuseExport>("fuzzed", *std::move(backend),
                                            std::move(options));
-    export_->Serve(Device(client_.TakeDevice()), [] {});
+    EXPECT_TRUE(export_->Serve(Device(client_.TakeDevice()), [] {}).ok());
   }
 
   Task<void> Close() {
