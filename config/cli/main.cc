@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "config/cli/helper.h"
 #include "config/cli/verb.h"
 #include "config/cli/version.h"
 #include "config/diagnostic.h"
@@ -92,5 +93,10 @@ int main(int argc, char** argv) {
   // Whoever started us may have ignored it; then nobody learns how a child of
   // ours has ended.
   std::signal(SIGCHLD, SIG_DFL);
-  return bgfs::cli::Run({argv + 1, argv + argc});
+  const bgfs::cli::Arguments arguments(argv + 1, argv + argc);
+  const bgfs::cli::Helper helper = bgfs::cli::HelperOf(argc > 0 ? argv[0] : "");
+  if (helper != bgfs::cli::Helper::kNone) {
+    return bgfs::cli::RunHelper(helper, arguments);
+  }
+  return bgfs::cli::Run(arguments);
 }

@@ -206,7 +206,10 @@ ExitStatus Mount(MountOptions options, const DaemonOptions& daemon) {
 ExitStatus RunMount(const Arguments& arguments) {
   CLI::App app(
       "Shows a disk image (raw, or a qcow2 chain) as a raw file, and returns "
-      "once it is\nusable. End it with: bgfs umount MOUNTPOINT",
+      "once it is\nusable. End it with: bgfs umount MOUNTPOINT\nInstalled, it "
+      "is "
+      "what mount -t fuse.bgfs and fstab call; options such as --format=raw\n"
+      "are then written among theirs: -o format=raw,nofail",
       "bgfs mount");
   MountOptions options;
   DaemonOptions daemon;

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/cli/find.h"
+#include "config/cli/helper.h"
 #include "config/cli/verb.h"
 #include "config/control.h"
 #include "config/diagnostic.h"
@@ -160,7 +161,10 @@ ExitStatus RunUmount(const Arguments& arguments) {
                "PATH may be one of several mount points of a configuration");
   if (auto ended = Parse(&app, arguments)) return *ended;
   if (absl::Status s = config::CheckDescriptors(); !s.ok()) return Fail(s);
-  return Umount(path, force, all);
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(path);
+  const ExitStatus status = Umount(path, force, all);
+  if (status == kFine && place.ok()) ForgetHelper(place->path);
+  return status;
 }
 
 }  // namespace bgfs::cli
