@@ -8,3 +8,7 @@ foreach(helper mount.fuse.bgfs mount.bgfs umount.fuse.bgfs)
   message(STATUS "Installing: ${root}/sbin/${helper}")
   file(CREATE_LINK ../bin/bgfs "${root}/sbin/${helper}" SYMBOLIC)
 endforeach()
+
+set(unit "${root}/lib/systemd/system/bgfs@.service")
+message(STATUS "Installing: ${unit}")
+configure_file("${CMAKE_CURRENT_LIST_DIR}/bgfs@.service.in" "${unit}" @ONLY)

@@ -64,6 +64,7 @@ void Daemon::NeverWaitForOwnPages() { prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
 ExitStatus Daemon::Run() {
   NeverWaitForOwnPages();
   SignalThread signals([this] { AskForForce(); });
+  startup_->notifier().Send("STATUS=Opening the images");
   if (absl::Status s = Open(); !s.ok()) return Fail(s);
   auto control = config::ControlServer::Start(this);
   absl::Status shown = control.status();
@@ -75,6 +76,7 @@ ExitStatus Daemon::Run() {
   }
   if (!job_->notice.empty()) Note(job_->notice);
   startup_->Ready();
+  TellReady();
   ServeUntilEnd();
   const control::ShutdownReply outcome = Outcome();
   Answer(outcome);
@@ -190,6 +192,30 @@ absl::Status Daemon::Show() {
   }
   phase_ = Phase::kServing;
   return absl::OkStatus();
+}
+
+void Daemon::TellReady() {
+  const Notifier& notifier = startup_->notifier();
+  const size_t count = live_->exports().size();
+  notifier.Send(absl::StrCat("READY=1\nSTATUS=Serving ", count, " export",
+                             count == 1 ? "" : "s", " of ",
+                             Text(job_->layout.source)));
+  if (notifier.watchdog().count() == 0) return;
+  std::set<Loop*> homes;
+  for (const config::LiveExport& item : live_->exports()) {
+    homes.insert(live_->home(item.part));
+  }
+  // A round that comes late is made up for by the next.
+  const int64_t period_ns = std::chrono::nanoseconds(notifier.watchdog()) / 4 /
+                            std::chrono::nanoseconds(1);
+  watchdog_ =
+      std::make_unique<Watchdog>(std::vector<Loop*>(homes.begin(), homes.end()),
+                                 period_ns, [&notifier] { notifier.Feed(); });
+}
+
+void Daemon::TellStopping() {
+  startup_->notifier().Send(
+      "STOPPING=1\nSTATUS=Ending: what was written goes to the disk");
 }
 
 void Daemon::OnDisconnect(int export_index) {

@@ -32,6 +32,7 @@
 #include "config/cli/mounts.h"
 #include "config/cli/startup.h"
 #include "config/cli/verb.h"
+#include "config/cli/watchdog.h"
 #include "config/control.h"
 #include "config/plan.h"
 #include "config/source.h"
@@ -93,6 +94,9 @@ class Daemon final : public config::ControlHandler {
   // them to others.
   void DropNumbersOfGone(control::StatusReply* reply) const;
   ExitStatus Report(const control::ShutdownReply& outcome);
+  // The service manager.
+  void TellReady();
+  void TellStopping();
 
   // Ending (daemon_end.cc).
   // False if it was refused: nothing has changed.
@@ -115,6 +119,7 @@ class Daemon final : public config::ControlHandler {
   const DaemonJob* const job_;
   Startup* const startup_;
   std::unique_ptr<config::LiveGraph> live_;
+  std::unique_ptr<Watchdog> watchdog_;  // ends before the loops
   std::unique_ptr<Mounts> mounts_;
   config::Deadline deadline_ = config::Deadline::max();
   // A thread that was given up may still use mounts_, or anything else.

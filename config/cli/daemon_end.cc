@@ -158,6 +158,7 @@ bool Daemon::WaitDisconnected() {
 
 void Daemon::EndByForce() {
   NextLook();  // The time runs from here.
+  TellStopping();
   SyncMappedPages();
   auto detaching = Pending<absl::Status>::Call([mounts = mounts_.get()] {
     mounts->DetachAll();
@@ -192,6 +193,7 @@ void Daemon::SyncMappedPages() {
 }
 
 void Daemon::Close() {
+  TellStopping();
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     phase_ = Phase::kClosing;

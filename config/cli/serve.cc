@@ -57,7 +57,8 @@ ExitStatus RunServe(const Arguments& arguments) {
   CLI::App app(
       "Shows every export of a configuration as a file named by its id in DIR, "
       "or at its\nown mount point, and returns once they are usable. End it "
-      "with: bgfs umount DIR",
+      "with: bgfs umount DIR\nIn the foreground it tells a service manager how "
+      "it goes (sd_notify, systemd's\nType=notify; see bgfs@.service).",
       "bgfs serve");
   std::string file;
   std::string folder;

@@ -137,8 +137,10 @@ absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
   Startup startup(*std::move(logger),
                   options.pid_file.empty() ? "" : Absolute(options.pid_file));
   if (absl::Status s = startup.OpenPidFile(); !s.ok()) return s;
-  if (!options.foreground) {
-    if (absl::Status s = startup.Fork(); !s.ok()) return s;
+  if (options.foreground) {
+    startup.notifier_ = Notifier::FromEnvironment();
+  } else if (absl::Status s = startup.Fork(); !s.ok()) {
+    return s;
   }
   umask(077);
   if (chdir("/") != 0) {
@@ -149,6 +151,7 @@ absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {
 
 Startup::Startup(Startup&& other) noexcept
     : logger_(other.logger_),
+      notifier_(std::move(other.notifier_)),
       pid_file_(std::move(other.pid_file_)),
       pid_fd_(std::exchange(other.pid_fd_, -1)),
       pid_written_(other.pid_written_),

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/cli/logger.h"
+#include "config/cli/notify.h"
 #include "fuse/make_transport.h"
 
 namespace bgfs::cli {
@@ -58,6 +59,9 @@ class Startup {
   void RemovePidFile();
 
   const Logger& log() const { return logger_; }
+  // Of a daemon in the foreground: only that is the process that a service
+  // manager has started.
+  const Notifier& notifier() const { return notifier_; }
 
  private:
   Startup(Logger logger, std::string pid_file)
@@ -67,6 +71,7 @@ class Startup {
   absl::Status Fork();
 
   Logger logger_;
+  Notifier notifier_;
   std::string pid_file_;  // absolute
   int pid_fd_ = -1;
   bool pid_written_ = false;

@@ -2,6 +2,7 @@
 that then lies over this mount namespace's /usr."""
 
 import os
+import re
 import signal
 import shutil
 import subprocess
@@ -181,6 +182,17 @@ class HelperTest(command.CommandTest):
         self.assertTrue(command.is_mounted(self.path("mnt", "two")))
         self.bgfs("umount", "mnt")
         self.assert_nothing_left()
+
+    @unittest.skipUnless(shutil.which("systemd-analyze"),
+                         "needs systemd-analyze")
+    def test_the_unit_is_one(self):
+        unit = f"{self.prefix}/lib/systemd/system/bgfs@.service"
+        with open(unit) as file:
+            text = file.read()
+        self.assertIn(f"ExecStart={self.prefix}/bin/bgfs serve --foreground ",
+                      text)
+        self.assertEqual(re.findall("@[A-Z_]+@", text), [])
+        self.works("systemd-analyze", "verify", "--man=no", unit)
 
 
 if __name__ == "__main__":
