@@ -1,7 +1,7 @@
 // Host files on real file systems: ext4 (or whatever holds the temporary
 // folder) and tmpfs, buffered and O_DIRECT.
 
-#include "graph/async/uring_file.h"
+#include "graph/async/host_file.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -51,7 +51,7 @@ Task<void> Close(std::unique_ptr<File> file) {
 }
 
 // A file in a folder of its own, removed at the end.
-class UringFileTest : public testing::TestWithParam<std::string> {
+class HostFileTest : public testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     std::string name = absl::StrCat(GetParam(), "/bgfs-file-test-XXXXXX");
@@ -76,7 +76,7 @@ class UringFileTest : public testing::TestWithParam<std::string> {
   std::unique_ptr<UringLoop> loop_ = StartLoop();
   std::string folder_;
 };
-INSTANTIATE_TEST_SUITE_P(FileSystems, UringFileTest,
+INSTANTIATE_TEST_SUITE_P(FileSystems, HostFileTest,
                          testing::Values(testing::TempDir(), "/dev/shm"),
                          [](const auto& info) {
                            return info.param == "/dev/shm" ? "Tmpfs" : "Disk";
@@ -110,7 +110,7 @@ Task<void> ReadAndWrite(std::string path) {
   EXPECT_EQ(co_await file->Read(0, IoView()), 0);
 }
 
-TEST_P(UringFileTest, ReadsAndWrites) {
+TEST_P(HostFileTest, ReadsAndWrites) {
   BlockOn(*loop_, ReadAndWrite(Create("0123456789")));
 }
 
@@ -140,7 +140,7 @@ Task<void> TransferScattered(std::string path, int64_t bytes) {
   EXPECT_TRUE(to == text);
 }
 
-TEST_P(UringFileTest, TransfersScatteredViews) {
+TEST_P(HostFileTest, TransfersScatteredViews) {
   for (const int64_t bytes : {int64_t{10}, 4 * kKiB, 64 * kKiB, 1000 * kKiB}) {
     BlockOn(*loop_, TransferScattered(Create(""), bytes));
   }
@@ -165,7 +165,7 @@ Task<void> WriteInParallel(std::string path, OpenOptions options) {
   co_await running.WaitIdle();
 }
 
-TEST_P(UringFileTest, ServesManyAtOnce) {
+TEST_P(HostFileTest, ServesManyAtOnce) {
   BlockOn(*loop_, WriteInParallel(Create(""), {.writable = true}));
   if (DirectWorks()) {
     BlockOn(*loop_,
@@ -193,7 +193,7 @@ Task<void> UseDirect(std::string path, bool strict) {
   EXPECT_EQ(co_await file->Write(0, buffer.view(0, unit - 1)), -EINVAL);
 }
 
-TEST_P(UringFileTest, DirectFilesSayTheirAlignment) {
+TEST_P(HostFileTest, DirectFilesSayTheirAlignment) {
   Create("");
   if (!DirectWorks()) GTEST_SKIP() << "no O_DIRECT on " << folder_;
   const bool strict = GetParam() != "/dev/shm";  // tmpfs takes any
@@ -245,7 +245,7 @@ Task<void> ChangeExtents(std::string path) {
   EXPECT_EQ(co_await AllocatedBytes(file.get()), 64 * kKiB);
 }
 
-TEST_P(UringFileTest, TruncatesPunchesAndFindsHoles) {
+TEST_P(HostFileTest, TruncatesPunchesAndFindsHoles) {
   BlockOn(*loop_, ChangeExtents(Create("")));
 }
 
@@ -260,7 +260,7 @@ Task<void> WriteReadOnly(std::string path) {
   EXPECT_EQ(co_await ReadText(file.get(), 0, 4), "text");
 }
 
-TEST_P(UringFileTest, RefusesWithTheErrnoOfTheKernel) {
+TEST_P(HostFileTest, RefusesWithTheErrnoOfTheKernel) {
   EXPECT_EQ(BlockOn(*loop_, OpenError(Path("none"), {})), ENOENT);
   EXPECT_EQ(BlockOn(*loop_, OpenError(folder_, {})), EISDIR);
   ASSERT_EQ(mkfifo(Path("fifo").c_str(), 0600), 0);
@@ -281,7 +281,7 @@ Task<void> StatFile(std::string path, struct stat expected) {
   EXPECT_EQ(info->memory_alignment, 1);
 }
 
-TEST_P(UringFileTest, DescribesItself) {
+TEST_P(HostFileTest, DescribesItself) {
   struct stat expected{};
   ASSERT_EQ(stat(Create("12345").c_str(), &expected), 0);
   BlockOn(*loop_, StatFile(Path(), expected));
@@ -305,7 +305,7 @@ Task<void> LockTwice(std::string path) {
   EXPECT_FALSE(*first->WouldConflict(101));
 }
 
-TEST_P(UringFileTest, LocksBytesOfADescription) {
+TEST_P(HostFileTest, LocksBytesOfADescription) {
   BlockOn(*loop_, LockTwice(Create("")));
 }
 
@@ -362,7 +362,7 @@ Task<void> MeetNoLock(std::string path) {
   EXPECT_TRUE(file->LockShared(201).ok());
 }
 
-TEST_P(UringFileTest, NamesWhoHoldsALock) {
+TEST_P(HostFileTest, NamesWhoHoldsALock) {
   Create("");
   Touch(Path("other"));
   {
@@ -401,7 +401,7 @@ class BtrfsMount {
   bool mounted_ = false;
 };
 
-TEST_P(UringFileTest, NamesWhoHoldsALockOnBtrfs) {
+TEST_P(HostFileTest, NamesWhoHoldsALockOnBtrfs) {
   const BtrfsMount btrfs(folder_);
   if (!btrfs.mounted()) GTEST_SKIP() << "cannot mount btrfs here";
   Touch(btrfs.Path());
