@@ -3,36 +3,61 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 namespace bgfs {
 
 void ThreadPool::Add(Work work) {
-  const std::lock_guard lock(mutex_);
-  queue_.push_back(std::move(work));
-  added_.notify_one();
-  if (static_cast<int>(queue_.size()) <= idle_ || threads_ >= max_threads_) {
-    return;
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(work));
+    added_.notify_one();
+    if (EnsureThread()) return;
+    work = std::move(queue_.back());
+    queue_.pop_back();
   }
-  ++threads_;
-  std::thread([this] { RunThread(); }).detach();
+  work();
+}
+
+bool ThreadPool::EnsureThread() {
+  if (static_cast<int>(queue_.size()) <= idle_ || threads_ >= max_threads_) {
+    return true;
+  }
+  try {
+    std::thread([this] { RunThread(); }).detach();
+    ++threads_;
+  } catch (const std::system_error&) {
+    // A limit on processes: it may be another's turn next time.
+  }
+  return threads_ > 0;
 }
 
 void ThreadPool::RunThread() {
   pthread_setname_np(pthread_self(), name_);
-  while (true) {
-    Work work;
-    {
-      std::unique_lock lock(mutex_);
-      ++idle_;
-      added_.wait(lock, [this] { return !queue_.empty(); });
-      --idle_;
-      work = std::move(queue_.front());
-      queue_.pop_front();
-    }
-    work();
+  while (Work work = WaitForWork()) work();
+}
+
+ThreadPool::Work ThreadPool::WaitForWork() {
+  std::unique_lock lock(mutex_);
+  const auto added = [this] { return !queue_.empty(); };
+  ++idle_;
+  while (!added_.wait_for(lock, idle_limit_, added)) {
+    if (idle_ == 1) continue;
+    --idle_;
+    --threads_;
+    return nullptr;
   }
+  --idle_;
+  Work work = std::move(queue_.front());
+  queue_.pop_front();
+  return work;
+}
+
+int ThreadPool::threads() {
+  const std::lock_guard lock(mutex_);
+  return threads_;
 }
 
 ThreadPool& ThreadPool::Compute() {
@@ -43,7 +68,7 @@ ThreadPool& ThreadPool::Compute() {
 }
 
 ThreadPool& ThreadPool::Blocking() {
-  static auto* pool = new ThreadPool("bgfs-blocking", 256);
+  static auto* pool = new ThreadPool("bgfs-blocking", kMaxBlocking);
   return *pool;
 }
 
