@@ -90,6 +90,7 @@ TEST(Lifecycle, DirtyMappedPagesAreWrittenByUnmounting) {
   }
   ASSERT_TRUE(Unmount(disk.place(), UnmountMode::kPlain).ok());
   EXPECT_EQ(disk.driver().writes, 1);
+  WaitFor([&] { return disk.disconnected(); });
 }
 
 TEST(Lifecycle, ShuttingDownAnswersEshutdownAtOnce) {
