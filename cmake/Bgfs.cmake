@@ -49,9 +49,17 @@ function(bgfs_library name)
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
-# BOTH_TRANSPORTS: once on /dev/fuse and once over io_uring.
+# What a test that runs several times, with this suffix to its name, finds in its
+# environment: one variable, since lists get lost on the way.
+set(BGFS_RUN_dev "BGFS_TRANSPORT=dev")
+set(BGFS_RUN_io_uring "BGFS_TRANSPORT=io_uring")
+set(BGFS_RUN_threads "BGFS_LOOP=threads")
+
+# BOTH_LOOPS: once on what the system offers and once on threads.
+# BOTH_TRANSPORTS: once on /dev/fuse, once over io_uring and once on threads.
 function(bgfs_test name)
-  cmake_parse_arguments(ARG "BOTH_TRANSPORTS" "" "SRCS;DEPS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "BOTH_LOOPS;BOTH_TRANSPORTS" "" "SRCS;DEPS;LABELS"
+                        ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS quick)
   endif()
@@ -59,13 +67,19 @@ function(bgfs_test name)
   list(JOIN ARG_LABELS "," labels)
   add_executable(${name} ${ARG_SRCS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  set(runs "")
   if(ARG_BOTH_TRANSPORTS)
-    foreach(transport dev io_uring)
-      gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
-        TEST_SUFFIX .${transport} TEST_LIST ${name}_${transport}
-        PROPERTIES LABELS "${labels}" TIMEOUT 120
-        ENVIRONMENT "BGFS_TRANSPORT=${transport}")
-    endforeach()
+    set(runs dev io_uring threads)
+  elseif(ARG_BOTH_LOOPS)
+    set(runs threads)
+  endif()
+  foreach(run IN LISTS runs)
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST
+      TEST_SUFFIX .${run} TEST_LIST ${name}_${run}
+      PROPERTIES LABELS "${labels}" TIMEOUT 120
+      ENVIRONMENT "${BGFS_RUN_${run}}")
+  endforeach()
+  if(ARG_BOTH_TRANSPORTS)
     return()
   endif()
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST

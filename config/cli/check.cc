@@ -24,7 +24,7 @@
 #include "drivers/create.h"
 #include "drivers/probe.h"
 #include "graph/async/buffer.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "graph/backend.h"
 #include "graph/graph.h"
 
@@ -263,7 +263,7 @@ ExitStatus RunCheck(const Arguments& arguments) {
   if (options.force_share && !options.repair.empty()) {
     return FailUsage("check", "--force-share and --repair exclude each other");
   }
-  auto loop = UringLoop::Start("bgfs-check");
+  auto loop = MakeLoop("bgfs-check");
   if (!loop.ok()) return Fail(loop.status());
   absl::StatusOr<qcow2::CheckReport> report;
   {

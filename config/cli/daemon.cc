@@ -14,7 +14,7 @@
 #include "config/diagnostic.h"
 #include "drivers/create.h"
 #include "fuse/fuse_export.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 
 namespace bgfs::cli {
 namespace {
@@ -125,7 +125,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   config::Factories factories;
   factories.start_loop =
       [](const std::string& name) -> absl::StatusOr<std::unique_ptr<Loop>> {
-    return UringLoop::Start(name);
+    return MakeLoop(name);
   };
   factories.open_node = [context = std::move(context)](
                             Graph* graph, const proto::Node& node) {

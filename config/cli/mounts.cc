@@ -18,6 +18,7 @@
 #include "fuse/fuse_export.h"
 #include "fuse/mountinfo.h"
 #include "fuse/unique_fd.h"
+#include "graph/async/make_loop.h"
 
 namespace bgfs::cli {
 namespace {
@@ -128,7 +129,7 @@ absl::Status Mounts::MountFolder() {
     }
     return absl::OkStatus();
   }
-  auto loop = UringLoop::Start("bgfs-names");
+  auto loop = MakeLoop("bgfs-names");
   if (!loop.ok()) return loop.status();
   absl::StatusOr<Mounted> mounted = fuse::Mount(layout_.folder, options);
   if (!mounted.ok()) return mounted.status();

@@ -22,7 +22,7 @@
 #include "fuse/holders.h"
 #include "fuse/mount.h"
 #include "fuse/name_folder.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/loop.h"
 
 namespace bgfs::cli {
 
@@ -97,7 +97,7 @@ class Mounts {
   std::vector<MountPoint> points_;
   // Empty files to mount over, made where the folder cannot be a mount.
   std::vector<std::string> placeholders_;
-  std::unique_ptr<UringLoop> folder_loop_;
+  std::unique_ptr<Loop> folder_loop_;
   std::unique_ptr<fuse::NameFolder> folder_;
 };
 

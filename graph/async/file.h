@@ -1,7 +1,7 @@
 // File: one opened host file (or block device), as a loop's body offers it.
-// With Loop it is the seam to the operating system: the io_uring body runs on
-// the kernel, the simulated one of the tests on a disk that lies. A driver
-// cannot tell them apart.
+// With Loop it is the seam to the operating system: two bodies run on the
+// kernel (host_file.h), the simulated one of the tests on a disk that lies. A
+// driver cannot tell them apart.
 //
 // A file belongs to the loop that opened it and is used on that loop's thread
 // only. Data operations behave as the system calls do: a read or a write may be

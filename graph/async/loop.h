@@ -1,8 +1,8 @@
 // Loop: one thread's turn-taker, and the seam to the operating system: time,
 // randomness, files, waiting for descriptors, and work on other threads all go
-// through it. Two bodies: UringLoop (uring_loop.h) and the simulated one of the
-// tests. What both share lives here: the run queue, timers, and posts from
-// other threads.
+// through it. Three bodies: two on the kernel (host_loop.h), on io_uring and on
+// threads, and the simulated one of the tests. What all share lives here: the
+// run queue, timers, and posts from other threads.
 //
 // A loop never blocks in a system call that can take long, and nothing on it
 // waits for another thread.
@@ -34,7 +34,7 @@ class Loop {
   using Work = absl::AnyInvocable<void()>;
   enum class Offload : uint8_t {
     kCompute,   // CPU-heavy: a pool of one thread a CPU
-    kBlocking,  // system calls that io_uring lacks: a thread made for it
+    kBlocking,  // system calls that may block: a thread made for it
   };
 
   Loop() = default;

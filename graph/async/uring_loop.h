@@ -1,41 +1,32 @@
-// UringLoop: the loop's body on the kernel. One thread, one io_uring
-// (SINGLE_ISSUER, DEFER_TASKRUN): whatever the tasks of a turn started goes to
-// the kernel with one io_uring_enter, which also waits for the next event.
+// UringLoop: the loop's body on io_uring (SINGLE_ISSUER, DEFER_TASKRUN):
+// whatever the tasks of a turn started goes to the kernel with one
+// io_uring_enter, which also waits for the next event.
 
 #ifndef BGFS_GRAPH_ASYNC_URING_LOOP_H_
 #define BGFS_GRAPH_ASYNC_URING_LOOP_H_
 
 #include <liburing.h>
 
-#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
-#include <thread>
 
-#include "absl/random/random.h"
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "graph/async/loop.h"
+#include "graph/async/host_loop.h"
 
 namespace bgfs {
 
-class UringLoop final : public Loop {
+class UringLoop final : public HostLoop {
  public:
-  // Starts the thread and its ring. `name` is shown by top(1), 15 bytes at
-  // most. Fails where io_uring is not to be had (an old kernel, seccomp).
-  static absl::StatusOr<std::unique_ptr<UringLoop>> Start(std::string name);
-
-  // Ends the thread. Whatever was posted or is ready still runs; nothing may
-  // be in flight in the kernel.
+  // Starts the thread, `name` for top(1), and its ring. Where io_uring is not
+  // to be had the error is io_uring_setup(2)'s, EINVAL on a kernel older
+  // than 6.1; else eventfd(2)'s.
+  static IoResult<std::unique_ptr<UringLoop>> Start(const std::string& name);
   ~UringLoop() override;
 
-  int64_t NowNs() override;
-  uint64_t Random() override;
-  Task<IoResult<std::unique_ptr<File>>> Open(std::string path,
-                                             OpenOptions options) override;
+  absl::string_view body() const override { return "io_uring"; }
+  absl::string_view why_not_uring() const override { return ""; }
   void StartPoll(int fd, Completion* completion) override;
   void CancelPoll(Completion* completion) override;
-  void StartOffload(Offload kind, Work work, Completion* completion) override;
 
   // For the bodies of files and transports: a free submission entry of 128
   // bytes, zeroed, whose user_data completes `completion` (null: nobody). On
@@ -49,20 +40,17 @@ class UringLoop final : public Loop {
  private:
   UringLoop() = default;
 
-  void Wake() override;
-  absl::Status SetUp();
-  void ThreadMain();
-  void SubmitAndWait(bool may_sleep);
-  void Reap();
+  // SINGLE_ISSUER binds the ring to the thread that makes it.
+  IoStatus SetUp() override;
+  void TearDown() override;
+  void SubmitAndWait(bool may_sleep) override;
+  void Reap() override;
+  std::unique_ptr<File> MakeFile(HostFile::OpenResult opened,
+                                 OpenOptions options) override;
   void ArmWakeUp();
 
   io_uring ring_{};
-  int event_fd_ = -1;
-  uint64_t event_value_ = 0;  // where the ring reads event_fd_ to
-  std::atomic<bool> asleep_{false};
-  std::atomic<bool> stop_{false};
-  absl::BitGen random_;
-  std::thread thread_;
+  uint64_t event_value_ = 0;  // where the ring reads event_fd() to
 };
 
 }  // namespace bgfs

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "benchmark/benchmark.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "graph/backend.h"
 #include "graph/graph.h"
 
@@ -199,7 +199,7 @@ Task<void> RunRequests(benchmark::State* state, Loop* loop, Kind kind) {
 }
 
 void RunOnLoop(benchmark::State& state, Kind kind) {
-  auto loop = UringLoop::Start("bench");
+  auto loop = MakeLoop("bench");
   if (!loop.ok()) std::abort();
   BlockOn(**loop, RunRequests(&state, loop->get(), kind));
 }
@@ -232,7 +232,7 @@ Task<void> RunRecorded(benchmark::State* state, Loop* loop) {
 }
 
 void DirtyBitmaps_Write(benchmark::State& state) {
-  auto loop = UringLoop::Start("bench");
+  auto loop = MakeLoop("bench");
   if (!loop.ok()) std::abort();
   BlockOn(**loop, RunRecorded(&state, loop->get()));
 }
@@ -245,7 +245,7 @@ Task<void> AwaitReady(benchmark::State* state) {
 }
 
 void AwaitedTask(benchmark::State& state) {
-  auto loop = UringLoop::Start("bench");
+  auto loop = MakeLoop("bench");
   if (!loop.ok()) std::abort();
   BlockOn(**loop, AwaitReady(&state));
 }

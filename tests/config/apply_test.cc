@@ -14,8 +14,8 @@
 #include "config/validate.h"
 #include "drivers/create.h"
 #include "gmock/gmock.h"
+#include "graph/async/make_loop.h"
 #include "graph/async/sync.h"
-#include "graph/async/uring_loop.h"
 #include "gtest/gtest.h"
 
 namespace bgfs::config {
@@ -76,7 +76,7 @@ class ApplyTest : public ::testing::Test {
         [this](
             const std::string& name) -> absl::StatusOr<std::unique_ptr<Loop>> {
       loops_.push_back(name);
-      return UringLoop::Start(name);
+      return MakeLoop(name);
     };
     factories.open_node = [this](Graph* graph, const proto::Node& node) {
       opened_.push_back(node.node_name());

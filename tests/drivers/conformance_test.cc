@@ -110,7 +110,7 @@ TEST_P(ConformanceTest, OnTheKernel) {
     TempFolder folder(row.folder);
     const std::string path =
         folder.Write("disk.img", FileContent(Content(seed)));
-    auto loop = UringLoop::Start("test");
+    auto loop = MakeLoop("test");
     ASSERT_TRUE(loop.ok());
     Graph graph(loop->get());
     History history(&graph, Subject(path), Content(seed), seed);

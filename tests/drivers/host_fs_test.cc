@@ -55,7 +55,7 @@ TEST_P(HostFsTest, HoldsAgainstTheModel) {
     ForEachSeed(3, [this, cache](uint64_t seed) {
       const std::string content(123457, 'a');
       const std::string path = Write("disk.img", content);
-      auto loop = UringLoop::Start("test");
+      auto loop = MakeLoop("test");
       ASSERT_TRUE(loop.ok());
       Graph graph(loop->get());
       History::Subject subject;
@@ -155,7 +155,7 @@ class LoopDeviceTest : public ::testing::Test {
 TEST_F(LoopDeviceTest, HoldsAgainstTheModel) {
   for (const char* cache : {"", "cache { direct: true }"}) {
     ForEachSeed(3, [this, cache](uint64_t seed) {
-      auto loop = UringLoop::Start("test");
+      auto loop = MakeLoop("test");
       ASSERT_TRUE(loop.ok());
       Graph graph(loop->get());
       History::Subject subject;

@@ -15,7 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "drivers/create.h"
 #include "google/protobuf/text_format.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "graph/backend.h"
 #include "gtest/gtest.h"
 
@@ -128,7 +128,7 @@ class TestDisk {
 class TestGraph {
  public:
   TestGraph() {
-    auto loop = UringLoop::Start("test");
+    auto loop = MakeLoop("test");
     if (!loop.ok()) std::abort();
     loop_ = *std::move(loop);
     graph_ = std::make_unique<Graph>(loop_.get());
@@ -138,7 +138,7 @@ class TestGraph {
   }
   ~TestGraph() { Close().IgnoreError(); }
 
-  UringLoop& loop() { return *loop_; }
+  Loop& loop() { return *loop_; }
   Graph& graph() { return *graph_; }
   OpenContext& context() { return context_; }
   const std::vector<std::string>& warnings() const { return warnings_; }
@@ -176,7 +176,7 @@ class TestGraph {
     co_return Backend::Create("test", node, permissions);
   }
 
-  std::unique_ptr<UringLoop> loop_;
+  std::unique_ptr<HostLoop> loop_;
   std::unique_ptr<Graph> graph_;
   OpenContext context_;
   std::vector<std::string> warnings_;

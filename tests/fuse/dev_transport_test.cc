@@ -10,7 +10,7 @@
 #include <memory>
 
 #include "fuse/unique_fd.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 
 namespace bgfs::fuse {
 namespace {
@@ -32,7 +32,7 @@ class Answerer final : public Transport::Handler {
 class DevTransportTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto loop = UringLoop::Start("test");
+    auto loop = MakeLoop("test");
     ASSERT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     int ends[2];
@@ -71,7 +71,7 @@ class DevTransportTest : public ::testing::Test {
     transport->reset();
   }
 
-  std::unique_ptr<UringLoop> loop_;
+  std::unique_ptr<HostLoop> loop_;
   UniqueFd kernel_;
   Answerer answerer_;
   std::unique_ptr<DevTransport> transport_;

@@ -138,7 +138,7 @@ TEST(Lifecycle, ForcedUnmountAbortsOpenHandles) {
 class ServedFolder {
  public:
   ServedFolder() {
-    auto loop = UringLoop::Start("test-names");
+    auto loop = MakeLoop("test-names");
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     auto mounted = Mount(temp_.MakeFolder(), {});
@@ -172,7 +172,7 @@ class ServedFolder {
 
   TempFolder temp_;
   Place place_;
-  std::unique_ptr<UringLoop> loop_;
+  std::unique_ptr<HostLoop> loop_;
   std::unique_ptr<NameFolder> names_;
   std::atomic<bool> ended_{false};
   std::unique_ptr<Watchdog> watchdog_;

@@ -12,7 +12,7 @@
 
 #include "fuse/fuse_export.h"
 #include "fuse/mount.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "graph/backend.h"
 #include "graph/graph.h"
 #include "tests/fuse/temp_folder.h"
@@ -35,7 +35,7 @@ class MountedDisk {
   explicit MountedDisk(DiskOptions options) : options_(std::move(options)) {
     options_.fuse.transport =
         TestsUring() ? TransportChoice::kUring : TransportChoice::kDev;
-    auto loop = UringLoop::Start("test-home");
+    auto loop = MakeLoop("test-home");
     EXPECT_TRUE(loop.ok()) << loop.status();
     loop_ = *std::move(loop);
     auto driver = std::make_unique<TestDriver>(options_.size);
@@ -134,7 +134,7 @@ class MountedDisk {
   TempFolder temp_;
   std::string path_;
   Place place_;
-  std::unique_ptr<UringLoop> loop_;
+  std::unique_ptr<HostLoop> loop_;
   std::unique_ptr<Graph> graph_;
   TestDriver* driver_ = nullptr;
   std::unique_ptr<FuseExport> export_;

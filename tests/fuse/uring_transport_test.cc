@@ -35,7 +35,7 @@ class RingMount {
   explicit RingMount(const UringTransport::Options& options)
       : target_(temp_.MakeFolder()) {
     auto loop = UringLoop::Start("test-home");
-    EXPECT_TRUE(loop.ok()) << loop.status();
+    EXPECT_TRUE(loop.ok()) << loop.error();
     loop_ = *std::move(loop);
     auto mounted = Mount(target_, MountOptions());
     EXPECT_TRUE(mounted.ok()) << mounted.status();

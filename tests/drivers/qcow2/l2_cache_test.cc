@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "drivers/qcow2/format.h"
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "graph/backend.h"
 #include "graph/graph.h"
 #include "gtest/gtest.h"
@@ -55,7 +55,7 @@ class Words final : public Driver {
 class World {
  public:
   World(int cluster_bits, int64_t tables, int64_t max_bytes) {
-    loop_ = *UringLoop::Start("l2-cache-test");
+    loop_ = *MakeLoop("l2-cache-test");
     graph_ = std::make_unique<Graph>(loop_.get());
     Run(SetUp(cluster_bits, tables, max_bytes));
   }
@@ -98,7 +98,7 @@ class World {
     EXPECT_TRUE((co_await graph_->Close()).ok());
   }
 
-  std::unique_ptr<UringLoop> loop_;
+  std::unique_ptr<HostLoop> loop_;
   std::unique_ptr<Graph> graph_;
   std::unique_ptr<Backend> backend_;
   Node* node_ = nullptr;

@@ -95,7 +95,7 @@ TEST_P(WriterTest, History) {
     TempFolder folder("/tmp");
     const std::string image = folder / "top.qcow2";
     std::string content = Make(folder, image, seed);
-    auto loop = UringLoop::Start("test");
+    auto loop = MakeLoop("test");
     ASSERT_TRUE(loop.ok());
     Graph graph(loop->get());
     History::Subject subject;

@@ -73,7 +73,7 @@ class HostFileTest : public testing::TestWithParam<std::string> {
     return fd >= 0;
   }
 
-  std::unique_ptr<UringLoop> loop_ = StartLoop();
+  std::unique_ptr<HostLoop> loop_ = StartLoop();
   std::string folder_;
 };
 INSTANTIATE_TEST_SUITE_P(FileSystems, HostFileTest,

@@ -1,4 +1,4 @@
-// What all bodies of the loop share, on the real one.
+// What all bodies of the loop share, on the real ones.
 
 #include "graph/async/loop.h"
 
@@ -217,7 +217,7 @@ TEST(LoopDeathTest, BlockingALoopIsABug) {
   EXPECT_DEATH(
       {
         auto loop = StartLoop();
-        UringLoop* raw = loop.get();
+        HostLoop* raw = loop.get();
         loop->Post([raw] { BlockOn(*raw, Nothing()); });
         loop.reset();
       },

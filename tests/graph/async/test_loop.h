@@ -6,13 +6,13 @@
 #include <memory>
 #include <utility>
 
-#include "graph/async/uring_loop.h"
+#include "graph/async/make_loop.h"
 #include "gtest/gtest.h"
 
 namespace bgfs {
 
-inline std::unique_ptr<UringLoop> StartLoop(std::string name = "test") {
-  auto loop = UringLoop::Start(std::move(name));
+inline std::unique_ptr<HostLoop> StartLoop(std::string name = "test") {
+  auto loop = MakeLoop(std::move(name));
   if (!loop.ok()) {
     ADD_FAILURE() << loop.status();
     std::abort();

@@ -1,4 +1,6 @@
-#include "graph/async/uring_loop.h"
+// What the bodies on the kernel share, and what each does its own way.
+
+#include "graph/async/host_loop.h"
 
 #include <poll.h>
 #include <unistd.h>
@@ -52,7 +54,7 @@ Task<void> PollAPipe(Log* log) {
   EXPECT_EQ(co_await loop->PollIn(-1), -EBADF);
 }
 
-TEST(UringLoop, PollsUntilReadable) {
+TEST(HostLoop, PollsUntilReadable) {
   auto loop = StartLoop();
   Log log;
   BlockOn(*loop, PollAPipe(&log));
@@ -86,7 +88,7 @@ Task<void> CancelPolls(Log* log) {
   }
 }
 
-TEST(UringLoop, CancelledPollsSaySo) {
+TEST(HostLoop, CancelledPollsSaySo) {
   auto loop = StartLoop();
   Log log;
   BlockOn(*loop, CancelPolls(&log));
@@ -98,9 +100,9 @@ Task<void> PollWith(int fd, int* ended, InFlight::Holder holder) {
   ++*ended;
 }
 
-// More entries in one turn than the submission ring holds, more completions at
-// once than the completion ring does.
-Task<void> OverfillRings(int count, int* ended) {
+// On io_uring, more entries in one turn than the submission ring holds, more
+// completions at once than the completion ring does.
+Task<void> PollOften(int count, int* ended) {
   Pipe pipe;
   InFlight running;
   for (int i = 0; i < count; ++i) {
@@ -110,10 +112,10 @@ Task<void> OverfillRings(int count, int* ended) {
   co_await running.WaitIdle();
 }
 
-TEST(UringLoop, LosesNothingWhenItsRingsOverflow) {
+TEST(HostLoop, LosesNothingOfAFlood) {
   auto loop = StartLoop();
   int ended = 0;
-  BlockOn(*loop, OverfillRings(20000, &ended));
+  BlockOn(*loop, PollOften(20000, &ended));
   EXPECT_EQ(ended, 20000);
 }
 
@@ -124,7 +126,7 @@ Task<void> DrawRandom(Log* log) {
   co_return;
 }
 
-TEST(UringLoop, RandomNumbersDiffer) {
+TEST(HostLoop, RandomNumbersDiffer) {
   Log log;
   for (int i = 0; i < 2; ++i) {
     auto loop = StartLoop();
@@ -135,11 +137,11 @@ TEST(UringLoop, RandomNumbersDiffer) {
   }
 }
 
-TEST(UringLoop, StartsAndEndsOften) {
+TEST(HostLoop, StartsAndEndsOften) {
   int ended = 0;
   for (int i = 0; i < 200; ++i) {
     auto loop = StartLoop();
-    if (i % 2 == 0) BlockOn(*loop, OverfillRings(1, &ended));
+    if (i % 2 == 0) BlockOn(*loop, PollOften(1, &ended));
   }
   EXPECT_EQ(ended, 100);
 }
