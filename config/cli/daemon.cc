@@ -47,6 +47,20 @@ bool SharesByForce(const config::Plan& plan) {
   return false;
 }
 
+// Whether FUSE over io_uring works is known only with a ring.
+absl::StatusOr<std::unique_ptr<Loop>> StartHome(
+    const std::string& name, fuse::TransportChoice transport) {
+  absl::StatusOr<std::unique_ptr<HostLoop>> loop = MakeLoop(name);
+  if (!loop.ok()) return loop.status();
+  if (transport == fuse::TransportChoice::kUring &&
+      (*loop)->body() != "io_uring") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("--transport=io_uring cannot be had without io_uring (",
+                     (*loop)->why_not_uring(), "); leave it out"));
+  }
+  return *std::move(loop);
+}
+
 }  // namespace
 
 ExitStatus RunDaemon(const DaemonJob& job) {
@@ -123,9 +137,9 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   options.kernel_mask.max_minor = job_->options.mask_minor;
 
   config::Factories factories;
-  factories.start_loop =
-      [](const std::string& name) -> absl::StatusOr<std::unique_ptr<Loop>> {
-    return MakeLoop(name);
+  factories.start_loop = [transport =
+                              options.transport](const std::string& name) {
+    return StartHome(name, transport);
   };
   factories.open_node = [context = std::move(context)](
                             Graph* graph, const proto::Node& node) {
@@ -167,6 +181,9 @@ absl::Status Daemon::Open() {
     status->set_node(Text(item.item.node()));
     status->set_writable(item.item.writable());
     status->set_state(control::ExportStatus::STARTING);
+    const auto* home = dynamic_cast<const HostLoop*>(live_->home(item.part));
+    status->set_loop(std::string(home->body()));
+    status->set_why_not_uring(std::string(home->why_not_uring()));
   }
   return absl::OkStatus();
 }
@@ -187,8 +204,13 @@ absl::Status Daemon::Show() {
     status->set_mountpoint(Text(point.file));
     status->set_st_dev(point.place.device);
     status->set_state(control::ExportStatus::SERVING);
-    startup_->log().Write(absl::StrCat("export \"", status->id(), "\" is at ",
-                                       status->mountpoint()));
+    std::string line = absl::StrCat("export \"", status->id(), "\" is at ",
+                                    status->mountpoint());
+    if (!status->why_not_uring().empty()) {
+      absl::StrAppend(&line, "; on threads, without io_uring (",
+                      status->why_not_uring(), ")");
+    }
+    startup_->log().Write(line);
   }
   phase_ = Phase::kServing;
   return absl::OkStatus();

@@ -19,11 +19,11 @@ namespace {
 void Print(const control::StatusReply& status) {
   for (const control::ExportStatus& item : status.exports()) {
     std::cout << absl::StreamFormat(
-        "%s  %s  %s  %d bytes  node %s  %s  pid %d\n",
+        "%s  %s  %s  %d bytes  node %s  %s  loop %s  pid %d\n",
         config::Printable(item.mountpoint(), PATH_MAX),
         absl::AsciiStrToLower(control::ExportStatus::State_Name(item.state())),
         item.writable() ? "rw" : "ro", item.size_bytes(),
-        config::Printable(item.node(), PATH_MAX), item.transport(),
+        config::Printable(item.node(), PATH_MAX), item.transport(), item.loop(),
         status.pid());
   }
 }
@@ -41,9 +41,9 @@ void PrintJson(const control::StatusReply& status) {
 
 ExitStatus RunStatus(const Arguments& arguments) {
   CLI::App app(
-      "Says what is shown: MOUNTPOINT STATE ACCESS SIZE NODE TRANSPORT PID, "
-      "one "
-      "line for each\nexport. With PATH, exit status 1 if no daemon shows it.",
+      "Says what is shown: MOUNTPOINT STATE ACCESS SIZE NODE TRANSPORT LOOP "
+      "PID, one line for\neach export. With PATH, exit status 1 if no daemon "
+      "shows it.",
       "bgfs status");
   std::string path;
   bool json = false;

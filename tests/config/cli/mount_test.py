@@ -259,7 +259,8 @@ class DaemonTest(command.CommandTest):
         line = self.bgfs("status")
         self.assertRegex(
             line, rf"\A{self.mnt}/disk.raw  serving  rw  {4 * MIB} bytes  "
-            rf"node image  (io_uring|/dev/fuse)  pid {pid}\n\Z")
+            rf"node image  (io_uring|/dev/fuse)  loop (io_uring|threads)  pid "
+            rf"{pid}\n\Z")
         self.assertEqual(self.bgfs("status", "mnt"), line)
         self.assertEqual(self.bgfs("status", "mnt/disk.raw"), line)
         self.bgfs("umount", "mnt")
