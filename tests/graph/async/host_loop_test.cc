@@ -52,6 +52,7 @@ Task<void> PollAPipe(Log* log) {
   pipe.CloseWriter();
   EXPECT_EQ(co_await loop->PollIn(pipe.reader()), POLLIN | POLLHUP);
   EXPECT_EQ(co_await loop->PollIn(-1), -EBADF);
+  EXPECT_EQ(co_await loop->PollIn(1 << 20), -EBADF);  // not open either
 }
 
 TEST(HostLoop, PollsUntilReadable) {
