@@ -72,10 +72,8 @@ TEST(ThreadPool, IdleThreadsEndAllButOne) {
     }
     while (pool.threads() > 1) std::this_thread::yield();
   }
-  // The last one stays: it has been idle for as long as the others were.
-  Notification done;
-  pool.Add([&done] { done.Notify(); });
-  done.Wait();
+  // The last one stays, however long it is idle.
+  std::this_thread::sleep_for(milliseconds(50));
   EXPECT_EQ(pool.threads(), 1);
 }
 
