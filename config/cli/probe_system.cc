@@ -23,6 +23,7 @@
 #include "fuse/abi.h"
 #include "fuse/mount.h"
 #include "fuse/unique_fd.h"
+#include "graph/async/make_loop.h"
 #include "graph/async/uring_loop.h"
 
 namespace bgfs::cli {
@@ -121,7 +122,9 @@ System ProbeSystem() {
   system.device_error = DeviceError();  // Also loads the module.
   FindFusermount(&system);
   system.user_allow_other = UserAllowOther();
-  system.loop = UringLoop::Start("bgfs-doctor").status();
+  system.loop = MakeLoop("bgfs-doctor").status();
+  system.uring =
+      UringLoop::Start("bgfs-doctor").status().ToStatus("io_uring_setup");
   system.io_uring_disabled = IoUringDisabled();
   system.control_folder = config::MakeControlFolder();
   system.ring = fuse::ProbeRing();

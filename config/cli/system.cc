@@ -63,21 +63,29 @@ void CheckAllowOther(const System& system, Findings* findings) {
 
 void CheckLoop(const System& system, Findings* findings) {
   if (system.loop.ok()) return;
+  findings->push_back(
+      {{std::string(system.loop.message()),
+        "raise ulimit -n (descriptors) and ulimit -u (threads)"},
+       true});
+}
+
+void CheckUring(const System& system, Findings* findings) {
+  if (system.uring.ok()) return;
   std::string advice =
       "allow io_uring_setup, io_uring_enter and io_uring_register in the "
       "container's seccomp filter";
   if (system.io_uring_disabled == 2 ||
       (system.io_uring_disabled == 1 && !system.root)) {
     advice = "sysctl kernel.io_uring_disabled=0";
-  } else if (absl::IsResourceExhausted(system.loop)) {
+  } else if (absl::IsResourceExhausted(system.uring)) {
     advice = "raise ulimit -l (locked memory) and ulimit -n (descriptors)";
-  } else if (absl::IsInvalidArgument(system.loop)) {
+  } else if (absl::IsInvalidArgument(system.uring)) {
     advice = "use Linux 6.1 or newer";
   }
-  findings->push_back(
-      {{absl::StrCat("io_uring is not to be had (", system.loop.message(), ")"),
-        std::move(advice)},
-       true});
+  findings->push_back({{absl::StrCat("io_uring is not to be had, so plain "
+                                     "threads serve, more slowly (",
+                                     system.uring.message(), ")"),
+                        std::move(advice)}});
 }
 
 void CheckControlFolder(const System& system, Findings* findings) {
@@ -132,9 +140,9 @@ void CheckRing(const System& system, Findings* findings) {
 // One for each thing that can be missing; each looks at its own part alone,
 // but for CheckMount.
 using Check = void (*)(const System&, Findings*);
-constexpr Check kChecks[] = {
-    CheckDevice, CheckFusermount, CheckLoop,   CheckControlFolder,
-    CheckMount,  CheckAllowOther, CheckKernel, CheckRing};
+constexpr Check kChecks[] = {CheckDevice,        CheckFusermount, CheckLoop,
+                             CheckControlFolder, CheckMount,      CheckUring,
+                             CheckAllowOther,    CheckKernel,     CheckRing};
 
 }  // namespace
 
@@ -147,6 +155,7 @@ Verdict Judge(const System& system) {
     return verdict;
   }
   Findings ring;
+  CheckUring(system, &ring);
   CheckRing(system, &ring);
   verdict.transport =
       std::string(ring.empty() ? fuse::kUringName : fuse::kDevName);

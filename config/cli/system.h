@@ -28,6 +28,7 @@ struct System {
   bool fusermount_setuid = false;
   bool user_allow_other = false;  // in /etc/fuse.conf
   absl::Status loop;              // whether a home loop can be started
+  absl::Status uring;             // and one on io_uring; else it is threads
   int io_uring_disabled = 0;      // the sysctl; 0 as well where there is none
   absl::Status control_folder;
   fuse::RingSupport ring;

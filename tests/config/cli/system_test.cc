@@ -103,21 +103,28 @@ TEST(Judge, AllowOther) {
 
 TEST(Judge, IoUring) {
   System system = Ideal();
-  system.loop = absl::PermissionDeniedError("Operation not permitted");
-  ExpectOne(system, true, "io_uring is not to be had", "seccomp");
+  system.uring = absl::PermissionDeniedError("Operation not permitted");
+  ExpectOne(system, false, "io_uring is not to be had", "seccomp");
   system.io_uring_disabled = 1;  // Not for root.
-  ExpectOne(system, true, "io_uring is not to be had", "seccomp");
+  ExpectOne(system, false, "io_uring is not to be had", "seccomp");
   system.io_uring_disabled = 2;
-  ExpectOne(system, true, "io_uring", "sysctl kernel.io_uring_disabled=0");
+  ExpectOne(system, false, "io_uring", "sysctl kernel.io_uring_disabled=0");
   system.io_uring_disabled = 0;
-  system.loop = absl::InvalidArgumentError("Invalid argument");
-  ExpectOne(system, true, "io_uring", "Linux 6.1");
-  system.loop = absl::ResourceExhaustedError("Cannot allocate memory");
-  ExpectOne(system, true, "io_uring", "ulimit -l");
+  system.uring = absl::InvalidArgumentError("Invalid argument");
+  ExpectOne(system, false, "io_uring", "Linux 6.1");
+  system.uring = absl::ResourceExhaustedError("Cannot allocate memory");
+  ExpectOne(system, false, "io_uring", "ulimit -l");
   system = IdealUser();
-  system.loop = absl::PermissionDeniedError("Operation not permitted");
+  system.uring = absl::PermissionDeniedError("Operation not permitted");
   system.io_uring_disabled = 1;
-  ExpectOne(system, true, "io_uring", "sysctl kernel.io_uring_disabled=0");
+  ExpectOne(system, false, "io_uring", "sysctl kernel.io_uring_disabled=0");
+  EXPECT_EQ(Judge(system).transport, "/dev/fuse");
+}
+
+TEST(Judge, NoLoopAtAll) {
+  System system = Ideal();
+  system.loop = absl::ResourceExhaustedError("Too many open files");
+  ExpectOne(system, true, "Too many open files", "ulimit -n");
 }
 
 TEST(Judge, ControlFolder) {
