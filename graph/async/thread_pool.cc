@@ -30,8 +30,9 @@ bool ThreadPool::EnsureThread() {
     ++threads_;
   } catch (const std::system_error&) {
     // A limit on processes: it may be another's turn next time.
+    return threads_ > 0;
   }
-  return threads_ > 0;
+  return true;
 }
 
 void ThreadPool::RunThread() {

@@ -16,7 +16,7 @@
 
 namespace bgfs {
 
-inline void RunDenied(long number, int error,
+inline void RunDenied(int number, int error,
                       const std::function<void()>& body) {
   std::thread([number, error, &body] {
     sock_filter filter[] = {

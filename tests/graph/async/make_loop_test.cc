@@ -20,11 +20,11 @@ using ::testing::HasSubstr;
 // Leaves BGFS_LOOP as it was.
 class MakeLoopTest : public ::testing::Test {
  protected:
-  MakeLoopTest() {
+  void SetUp() override {
     if (const char* value = std::getenv(kVariable)) before_ = value;
     unsetenv(kVariable);
   }
-  ~MakeLoopTest() override {
+  void TearDown() override {
     before_.has_value() ? Force(*before_) : void(unsetenv(kVariable));
   }
   static void Force(const std::string& value) {

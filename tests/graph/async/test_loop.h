@@ -3,7 +3,9 @@
 #ifndef BGFS_TESTS_GRAPH_ASYNC_TEST_LOOP_H_
 #define BGFS_TESTS_GRAPH_ASYNC_TEST_LOOP_H_
 
+#include <cstdlib>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "graph/async/make_loop.h"
@@ -11,8 +13,8 @@
 
 namespace bgfs {
 
-inline std::unique_ptr<HostLoop> StartLoop(std::string name = "test") {
-  auto loop = MakeLoop(std::move(name));
+inline std::unique_ptr<HostLoop> StartLoop(const std::string& name = "test") {
+  auto loop = MakeLoop(name);
   if (!loop.ok()) {
     ADD_FAILURE() << loop.status();
     std::abort();
