@@ -108,6 +108,18 @@ TEST(WriterDamage, DataDoesNotGoOverATable) {
   }
 }
 
+// What cannot be read of it has a beginning all the same.
+TEST(WriterDamage, DataDoesNotGoOverADamagedSnapshotTable) {
+  CheckableImage image;
+  image.header.snapshots = 1;
+  image.header.snapshots_offset = 8 * kCluster;
+  image.Resize(9 * kCluster);
+  image.Put(8 * kCluster + 36, {0x7f, 0, 0, 0});  // extra data
+  image.SetRefcount(8, 1);
+  image.SetL2(0, kEntryCopied | 8 * kCluster);
+  ExpectRefused(image, 0, 8);
+}
+
 TEST(WriterDamage, ReservedSpaceOverATableIsNotUsed) {
   CheckableImage image;
   image.SetL2(1, kEntryCopied | kEntryZero | 1 * kCluster);
