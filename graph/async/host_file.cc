@@ -25,9 +25,8 @@
 namespace bgfs {
 namespace {
 
-// Reads from here on share the CPU with whoever submits them unless a thread
-// (of io-wq, or ours) does the copying; smaller ones are cheaper inline.
-constexpr int64_t kLargeRead = int64_t{64} << 10;
+// From here on a copy takes longer than handing it over.
+constexpr int64_t kLargeCopy = int64_t{128} << 10;
 // An inline write that took longer says that the disk is throttling; a thread
 // that merely lost its CPU is back sooner.
 constexpr int64_t kSlowWriteNs = 3000000;
@@ -140,35 +139,60 @@ bool HostFile::Start(FileOp* op) {
 }
 
 bool HostFile::StartRead(FileOp* op) {
-  const bool large = op->bytes >= kLargeRead;
-  if (try_nowait_ && !large) {
-    const ssize_t count = ReadNow(fd_, op, RWF_NOWAIT);
-    if (count >= 0) {
-      op->result = count;
-      return true;
-    }
-    if (errno == EOPNOTSUPP) try_nowait_ = false;
+  if (!try_nowait_) {
+    Submit(op, /*blocks=*/op->bytes >= kLargeCopy && !direct_);
+    return false;
   }
-  Submit(op, /*blocks=*/large && !direct_);
+  if (BelongsInLane(*op, read_lane_)) {
+    read_lane_.Add(
+        [this, op] { op->result = ResultOf(ReadNow(fd_, op, RWF_NOWAIT)); },
+        [this, op] {
+          if (op->result >= 0) return op->waiter.resume();
+          Submit(op, /*blocks=*/true);
+        });
+    return false;
+  }
+  const ssize_t count = ReadNow(fd_, op, RWF_NOWAIT);
+  if (count >= 0) {
+    op->result = count;
+    return true;
+  }
+  if (errno == EOPNOTSUPP) try_nowait_ = false;
+  Submit(op, /*blocks=*/op->bytes >= kLargeCopy);
   return false;
 }
 
 bool HostFile::StartWrite(FileOp* op) {
-  if (local_ && !direct_ && submitted_writes_ == 0) return WriteInline(op);
-  if (submitted_writes_ > 0) --submitted_writes_;
-  Submit(op, /*blocks=*/!direct_);
+  if (!local_ || direct_) {
+    Submit(op, /*blocks=*/!direct_);
+    return false;
+  }
+  if (lane_writes_ == 0 && !BelongsInLane(*op, write_lane_)) {
+    return WriteInline(op);
+  }
+  if (lane_writes_ > 0) --lane_writes_;
+  write_lane_.Add([this, op] { op->result = Perform(op); },
+                  [op] { op->waiter.resume(); });
   return false;
+}
+
+// A large copy of which there are others: in the lane, or before it in this
+// turn of the loop. Alone it would only be done later by another thread.
+bool HostFile::BelongsInLane(const FileOp& op, const CopyLane& lane) {
+  if (op.bytes < kLargeCopy) return false;
+  const bool second = large_turn_ == loop_->turn();
+  large_turn_ = loop_->turn();
+  return second || lane.busy();
 }
 
 bool HostFile::WriteInline(FileOp* op) {
   const int64_t begin = loop_->NowNs();
   op->result = ResultOf(WriteNow(fd_, op));
   if (loop_->NowNs() - begin > kSlowWriteNs) {
-    submitted_writes_ = next_submitted_writes_;
-    next_submitted_writes_ =
-        std::min(2 * next_submitted_writes_, kMaxSubmittedWrites);
+    lane_writes_ = next_lane_writes_;
+    next_lane_writes_ = std::min(2 * next_lane_writes_, kMaxLaneWrites);
   } else {
-    next_submitted_writes_ = kMinSubmittedWrites;
+    next_lane_writes_ = kMinLaneWrites;
   }
   return true;
 }

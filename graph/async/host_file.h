@@ -1,23 +1,28 @@
 // HostFile: a file of the host, as both bodies of the loop that run on the
 // kernel have it; what differs is who does what may wait.
 //
-//   Start ──▶ likely to be answered from the page cache? ── yes ──▶ one system
-//                          │                                        call, here
+//   Start ──▶ a copy from or to the page cache? ── yes ──▶ one system call,
+//   here
+//                          │                               or in a CopyLane
 //                          no
 //                          ▼
 //                      Submit()     UringFile: the ring
 //                                   ThreadFile: a thread
 //
-// Done here are small buffered reads that need not wait (RWF_NOWAIT), and
-// buffered writes on a local file system, for as long as these are fast. Both
-// cost less than handing them over: fuse.md, "Facts to build on", has the
+// Copies are buffered reads that need not wait (RWF_NOWAIT), and buffered
+// writes on a local file system. Here they cost least: a small one is done
+// sooner than handed over. A lane takes the large ones of which several are
+// under way, since two processors then copy at once, and writes while these are
+// slow, since a loop does not wait. tests/bench/RESULTS.md has the
 // measurements.
 
 #ifndef BGFS_GRAPH_ASYNC_HOST_FILE_H_
 #define BGFS_GRAPH_ASYNC_HOST_FILE_H_
 
+#include <cstdint>
 #include <string>
 
+#include "graph/async/copy_lane.h"
 #include "graph/async/file.h"
 #include "graph/async/loop.h"
 
@@ -39,7 +44,9 @@ class HostFile : public File {
         fd_(opened.fd),
         local_(opened.local),
         direct_(options.direct),
-        try_nowait_(!options.direct) {}
+        try_nowait_(!options.direct),
+        read_lane_(loop),
+        write_lane_(loop) {}
   ~HostFile() override;
 
   bool Start(FileOp* op) final;
@@ -65,6 +72,7 @@ class HostFile : public File {
   bool StartRead(FileOp* op);
   bool StartWrite(FileOp* op);
   bool WriteInline(FileOp* op);
+  bool BelongsInLane(const FileOp& op, const CopyLane& lane);
   Task<IoResult<int64_t>> Seek(int64_t offset, int whence);
 
   Loop* const loop_;
@@ -72,12 +80,15 @@ class HostFile : public File {
   const bool local_;
   const bool direct_;
   bool try_nowait_;
-  // Once an inline write was slow, so many are handed over before one tries
+  CopyLane read_lane_;
+  CopyLane write_lane_;
+  uint64_t large_turn_ = 0;  // in which the last large copy was started
+  // Once an inline write was slow, so many go into the lane before one tries
   // inline again: more each time that the try is slow as well.
-  static constexpr int kMinSubmittedWrites = 16;
-  static constexpr int kMaxSubmittedWrites = 4096;
-  int submitted_writes_ = 0;
-  int next_submitted_writes_ = kMinSubmittedWrites;
+  static constexpr int kMinLaneWrites = 16;
+  static constexpr int kMaxLaneWrites = 4096;
+  int lane_writes_ = 0;
+  int next_lane_writes_ = kMinLaneWrites;
 };
 
 }  // namespace bgfs

@@ -51,6 +51,7 @@ int64_t Loop::NextDeadlineNs() const {
 }
 
 bool Loop::RunTurn() {
+  ++turn_;
   bool worked = false;
   if (has_posts()) {
     RunPosts();

@@ -58,6 +58,8 @@ class Loop {
   // Monotonic nanoseconds (virtual in the simulation).
   virtual int64_t NowNs() = 0;
   virtual uint64_t Random() = 0;
+  // Which turn this is: what runs in one turn is known to have waited together.
+  uint64_t turn() const { return turn_; }
 
   // Opens a host file. Errors are open(2)'s.
   virtual Task<IoResult<std::unique_ptr<File>>> Open(std::string path,
@@ -116,6 +118,7 @@ class Loop {
   std::deque<std::coroutine_handle<>> ready_;
   absl::btree_set<Timer> timers_;
   uint64_t next_timer_ = 0;
+  uint64_t turn_ = 1;
 
   std::atomic<bool> posted_any_{false};
   std::mutex mutex_;

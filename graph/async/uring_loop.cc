@@ -1,6 +1,7 @@
 #include "graph/async/uring_loop.h"
 
 #include <poll.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,6 +21,18 @@ constexpr size_t kSqeBytes = 128;  // IORING_SETUP_SQE128
 constexpr uint64_t kNobody = 0;
 constexpr uint64_t kWakeUp = 1;
 
+// Of io_uring_enter(2): what failed comes again in the next turn.
+void CheckEntered(int result) {
+  BGFS_CHECK(result >= 0 || result == -EINTR || result == -ETIME ||
+             result == -EAGAIN || result == -EBUSY);
+}
+
+// Whether this thread is allowed more than one processor.
+bool HasSeveralCpus() {
+  cpu_set_t cpus;
+  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
+}
+
 }  // namespace
 
 IoResult<std::unique_ptr<UringLoop>> UringLoop::Start(const std::string& name) {
@@ -34,35 +47,55 @@ IoStatus UringLoop::SetUp() {
   io_uring_params params{};
   params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                  IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
-                 IORING_SETUP_SQE128;
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SQE128;
   params.cq_entries = kCompletionEntries;
   const int error =
       io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
   if (error < 0) return IoError(-error);
   ArmWakeUp();
+  may_spin_ = HasSeveralCpus();
   return IoStatus();
 }
 
 void UringLoop::TearDown() { io_uring_queue_exit(&ring_); }
 
 void UringLoop::SubmitAndWait(bool may_sleep) {
-  int result = 0;
   if (!may_sleep) {
-    result = io_uring_submit_and_get_events(&ring_);
-  } else {
-    const int64_t deadline = NextDeadlineNs();
-    if (deadline == std::numeric_limits<int64_t>::max()) {
-      result = io_uring_submit_and_wait(&ring_, 1);
-    } else {
-      const int64_t left = std::max<int64_t>(0, deadline - NowNs());
-      __kernel_timespec timeout{left / 1000000000, left % 1000000000};
-      io_uring_cqe* cqe = nullptr;
-      result =
-          io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &timeout, nullptr);
+    CheckEntered(io_uring_submit_and_get_events(&ring_));
+    return;
+  }
+  if (may_spin_ && short_sleeps_ >= kShortSleeps) {
+    if (Spin()) return;
+    short_sleeps_ = 0;
+  }
+  const int64_t begin = NowNs();
+  Sleep();
+  short_sleeps_ = NowNs() - begin < kShortSleepNs ? short_sleeps_ + 1 : 0;
+}
+
+bool UringLoop::Spin() {
+  CheckEntered(io_uring_submit_and_get_events(&ring_));
+  for (const int64_t end = NowNs() + kSpinNs; NowNs() < end;) {
+    if (io_uring_cq_ready(&ring_) > 0) return true;
+    const unsigned flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
+    if ((flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0) {
+      CheckEntered(io_uring_get_events(&ring_));
     }
   }
-  BGFS_CHECK(result >= 0 || result == -EINTR || result == -ETIME ||
-             result == -EAGAIN || result == -EBUSY);
+  return false;
+}
+
+void UringLoop::Sleep() {
+  const int64_t deadline = NextDeadlineNs();
+  if (deadline == std::numeric_limits<int64_t>::max()) {
+    CheckEntered(io_uring_submit_and_wait(&ring_, 1));
+    return;
+  }
+  const int64_t left = std::max<int64_t>(0, deadline - NowNs());
+  __kernel_timespec timeout{left / 1000000000, left % 1000000000};
+  io_uring_cqe* cqe = nullptr;
+  CheckEntered(
+      io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, &timeout, nullptr));
 }
 
 void UringLoop::Reap() {

@@ -1,6 +1,11 @@
 // UringLoop: the loop's body on io_uring (SINGLE_ISSUER, DEFER_TASKRUN):
 // whatever the tasks of a turn started goes to the kernel with one
 // io_uring_enter, which also waits for the next event.
+//
+// Where that has come at once for some time, as from a client that has one
+// request under way and sends the next when it is answered, the loop looks for
+// it for kSpinNs before it sleeps. Being woken by another processor costs more
+// than that, in a virtual machine most of all (tests/bench/RESULTS.md).
 
 #ifndef BGFS_GRAPH_ASYNC_URING_LOOP_H_
 #define BGFS_GRAPH_ASYNC_URING_LOOP_H_
@@ -44,12 +49,24 @@ class UringLoop final : public HostLoop {
   IoStatus SetUp() override;
   void TearDown() override;
   void SubmitAndWait(bool may_sleep) override;
+  // Submits; false if for kSpinNs there was nothing to reap.
+  bool Spin();
+  // Until something can be reaped, or a timer is due.
+  void Sleep();
   void Reap() override;
   std::unique_ptr<File> MakeFile(HostFile::OpenResult opened,
                                  OpenOptions options) override;
   void ArmWakeUp();
 
+  static constexpr int64_t kSpinNs = 50'000;
+  // A sleep as short as this was mostly waking up.
+  static constexpr int64_t kShortSleepNs = 2 * kSpinNs;
+  // So many in a row make spinning worth a try.
+  static constexpr int kShortSleeps = 4;
+
   io_uring ring_{};
+  bool may_spin_ = false;     // there is a processor for the others meanwhile
+  int short_sleeps_ = 0;      // in a row
   uint64_t event_value_ = 0;  // where the ring reads event_fd() to
 };
 

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,6 +164,99 @@ Task<void> WriteInParallel(std::string path, OpenOptions options) {
     Spawn(WriteBlock(file.get(), i, running.Hold()));
   }
   co_await running.WaitIdle();
+}
+
+// Says whether an operation ended at once.
+struct Started {
+  File* file;
+  FileOp op;
+  bool at_once = false;
+  bool await_ready() noexcept { return false; }
+  bool await_suspend(std::coroutine_handle<> waiter) {
+    op.waiter = waiter;
+    at_once = file->Start(&op);
+    return !at_once;
+  }
+  int64_t await_resume() noexcept { return op.result; }
+};
+
+Task<void> Transfer(File* file, FileOp::Kind kind, IoView view, bool* at_once,
+                    InFlight::Holder holder) {
+  Started started{file, {}};
+  started.op.kind = kind;
+  started.op.view = view;
+  started.op.bytes = view.size();
+  EXPECT_EQ(co_await started, view.size());
+  *at_once = started.at_once;
+}
+
+// In one turn of the loop.
+Task<void> TransferTwice(File* file, FileOp::Kind kind, int64_t bytes,
+                         bool* first, bool* second) {
+  co_await Loop::Current()->Yield();
+  AlignedBuffer buffers[] = {AlignedBuffer::Allocate(bytes),
+                             AlignedBuffer::Allocate(bytes)};
+  for (AlignedBuffer& buffer : buffers) {
+    std::fill_n(buffer.data(), bytes, kind == FileOp::Kind::kWrite ? 'w' : '?');
+  }
+  InFlight running;
+  Spawn(Transfer(file, kind, buffers[0].view(), first, running.Hold()));
+  Spawn(Transfer(file, kind, buffers[1].view(), second, running.Hold()));
+  co_await running.WaitIdle();
+  for (const AlignedBuffer& buffer : buffers) {
+    EXPECT_EQ(std::count(buffer.data(), buffer.data() + bytes, 'w'), bytes);
+  }
+}
+
+// tmpfs is in memory and cannot be asked to read only from there.
+bool CanReadWithoutWaiting(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY);
+  char byte = 0;
+  const iovec piece{&byte, 1};
+  const ssize_t count = preadv2(fd, &piece, 1, 0, RWF_NOWAIT);
+  close(fd);
+  return count == 0;
+}
+
+Task<void> CopyLargeOnes(std::string path) {
+  auto file = co_await MustOpen(path, {.writable = true});
+  std::vector<FileOp::Kind> kinds = {FileOp::Kind::kWrite};
+  if (CanReadWithoutWaiting(path)) kinds.push_back(FileOp::Kind::kRead);
+  for (const FileOp::Kind kind : kinds) {
+    bool first = false;
+    bool second = false;
+    co_await TransferTwice(file.get(), kind, 1000 * kKiB, &first, &second);
+    EXPECT_TRUE(first);    // nobody would go on meanwhile
+    EXPECT_FALSE(second);  // another thread copies it
+    co_await TransferTwice(file.get(), kind, 64 * kKiB, &first, &second);
+    EXPECT_TRUE(first);
+    EXPECT_TRUE(second);
+  }
+}
+
+TEST_P(HostFileTest, SharesOutLargeCopies) {
+  BlockOn(*loop_, CopyLargeOnes(Create("")));
+}
+
+// Large reads of what is not in the page cache.
+Task<void> ReadCold(std::string path, int64_t bytes) {
+  auto file = co_await MustOpen(path, {});
+  bool first = false;
+  bool second = false;
+  co_await TransferTwice(file.get(), FileOp::Kind::kRead, bytes, &first,
+                         &second);
+}
+
+TEST_P(HostFileTest, ReadsLargeOnesFromTheDisk) {
+  Create(std::string(1000 * kKiB, 'w'));
+  for (int i = 0; i < 20; ++i) {
+    const int fd = open(Path().c_str(), O_RDWR);
+    ASSERT_GE(fd, 0);
+    ASSERT_EQ(fdatasync(fd), 0);
+    ASSERT_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+    BlockOn(*loop_, ReadCold(Path(), 1000 * kKiB));
+  }
 }
 
 TEST_P(HostFileTest, ServesManyAtOnce) {

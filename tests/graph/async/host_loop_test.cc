@@ -3,12 +3,18 @@
 #include "graph/async/host_loop.h"
 
 #include <poll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "graph/async/sync.h"
 #include "gtest/gtest.h"
 #include "tests/graph/async/test_loop.h"
@@ -125,6 +131,49 @@ Task<void> DrawRandom(Log* log) {
     log->push_back(static_cast<int64_t>(Loop::Current()->Random()));
   }
   co_return;
+}
+
+Task<void> DoNothing() { co_return; }
+
+// Each waits for the other: from some time on, a loop that spins before it
+// sleeps does.
+Task<void> PlayPingPong(Loop* other, int count) {
+  for (int i = 0; i < count; ++i) co_await RunOn(*other, DoNothing());
+}
+
+Task<int> ThreadId() { co_return static_cast<int>(syscall(SYS_gettid)); }
+
+bool Sleeps(int thread) {
+  std::ifstream file(absl::StrCat("/proc/self/task/", thread, "/stat"));
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  return text.at(text.rfind(')') + 2) == 'S';
+}
+
+TEST(HostLoop, SleepsOnceNothingComesAnyMore) {
+  auto one = StartLoop();
+  auto other = StartLoop();
+  const int thread = BlockOn(*one, ThreadId());
+  for (int i = 0; i < 10; ++i) {
+    BlockOn(*one, PlayPingPong(other.get(), 1000));
+    while (!Sleeps(thread)) std::this_thread::yield();
+  }
+}
+
+// A timer that is due ends a wait, spinning or not.
+Task<void> PlayAndSleep(Loop* other) {
+  Loop* loop = Loop::Current();
+  for (int64_t wait_ns = 1; wait_ns < 10'000'000; wait_ns *= 3) {
+    co_await PlayPingPong(other, 10);
+    const int64_t deadline = loop->NowNs() + wait_ns;
+    co_await loop->SleepUntil(deadline);
+    EXPECT_GE(loop->NowNs(), deadline);
+  }
+}
+
+TEST(HostLoop, TimersComeAfterPingPong) {
+  auto one = StartLoop();
+  auto other = StartLoop();
+  BlockOn(*one, PlayAndSleep(other.get()));
 }
 
 TEST(HostLoop, RandomNumbersDiffer) {
