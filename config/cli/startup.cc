@@ -106,15 +106,19 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
   app->add_option("--pid-file", options->pid_file,
                   "Write the daemon's process id here")
       ->type_name("FILE");
-  app->add_option("--transport", options->transport,
-                  "How requests are carried: auto takes io_uring where it is "
-                  "to be had (bgfs doctor), io_uring fails where it is not")
-      ->transform(
-          CLI::CheckedTransformer(std::map<std::string, fuse::TransportChoice>{
-              {"auto", fuse::TransportChoice::kAuto},
-              {"io_uring", fuse::TransportChoice::kUring},
-              {"dev", fuse::TransportChoice::kDev}}))
-      ->type_name("auto|io_uring|dev");
+  static const auto* choices = new std::map<std::string, fuse::TransportChoice>{
+      {"auto", fuse::TransportChoice::kAuto},
+      {"io_uring", fuse::TransportChoice::kUring},
+      {"dev", fuse::TransportChoice::kDev}};
+  app->add_option_function<std::string>(
+         "--transport",
+         [options](const std::string& name) {
+           options->transport = choices->at(name);
+         },
+         "How requests are carried: auto takes io_uring where it is to be had "
+         "(bgfs doctor), io_uring fails where it is not")
+      ->check(CLI::IsMember({"auto", "io_uring", "dev"}))
+      ->type_name("HOW");
   app->add_option("--close-limit", options->close_limit_s)
       ->check(CLI::Range(1, 3600))
       ->group("");

@@ -107,6 +107,16 @@ class BadInput(Test):
         self.assertIn("--format=raw",
                       self.refused("mount", image, self.mount_folder()))
 
+    def test_options_that_have_no_such_value(self):
+        for option, values in (("--transport=fast", "{auto,io_uring,dev}"),
+                               ("--format=vhd", "{raw,qcow2}")):
+            done = bgfs("mount", option, "a", "b", check=False)
+            self.assertEqual(done.returncode, 2)
+            name, value = option.split("=")
+            self.assertEqual(
+                done.stderr, f"bgfs: mount: {name}: {value} not in {values}; "
+                "see: bgfs help mount\n")
+
     def test_garbled_and_truncated_headers(self):
         good = self.qcow2().read_bytes()
         folder = self.mount_folder()
