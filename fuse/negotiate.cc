@@ -33,10 +33,11 @@ IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
   if (in.major < FUSE_KERNEL_VERSION || minor < kOldestMinor) {
     return IoError(EPROTO);
   }
-  uint64_t offered = in.flags;
-  if ((offered & FUSE_INIT_EXT) != 0) offered |= uint64_t{in.flags2} << 32;
-  const uint64_t flags =
-      offered & (kWanted | carries.init_flags) & ~mask.init_flags;
+  uint64_t offered = in.flags & ~mask.init_flags;
+  if ((offered & FUSE_INIT_EXT) != 0) {
+    offered |= (uint64_t{in.flags2} << 32) & ~mask.init_flags;
+  }
+  const uint64_t flags = offered & (kWanted | carries.init_flags);
 
   agreement->minor = minor;
   agreement->init_flags = flags;

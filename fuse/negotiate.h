@@ -13,7 +13,8 @@ namespace bgfs::fuse {
 // Makes a newer kernel look like an older one, so that tests run the paths of
 // both.
 struct KernelMask {
-  uint64_t init_flags = 0;   // treated as not offered
+  // Treated as not offered; without FUSE_INIT_EXT that are all from 1 << 32 on.
+  uint64_t init_flags = 0;
   uint32_t max_minor = ~0u;  // of the protocol
 };
 

@@ -59,6 +59,13 @@ TEST(Negotiate, IgnoresFlags2WithoutInitExt) {
   Agreement agreement;
   ASSERT_TRUE(Negotiate(in, {}, kCarries, &out, &agreement).ok());
   EXPECT_EQ(agreement.init_flags, uint64_t{FUSE_ASYNC_DIO});
+
+  KernelMask mask;
+  mask.init_flags = FUSE_INIT_EXT;
+  ASSERT_TRUE(Negotiate(NewKernel(), mask, kCarries, &out, &agreement).ok());
+  EXPECT_FALSE(agreement.Has(kInitDirectIoAllowMmap));
+  EXPECT_TRUE(agreement.Has(FUSE_ASYNC_DIO));
+  EXPECT_EQ(out.flags2, 0u);
 }
 
 TEST(Negotiate, RefusesOldKernelsAndWaitsForNewMajors) {
