@@ -133,8 +133,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   options.gid = getegid();
   options.cache_read_only = !SharesByForce(plan);
   options.transport = job_->options.transport;
-  options.kernel_mask.init_flags = job_->options.mask_init_flags;
-  options.kernel_mask.max_minor = job_->options.mask_minor;
+  options.kernel_mask = job_->options.kernel_mask;
 
   config::Factories factories;
   factories.start_loop = [transport =

@@ -58,8 +58,10 @@ ExitStatus RunDoctor(const Arguments& arguments) {
       "bgfs doctor");
   bool json = false;
   app.add_flag("--json", json, "Print one JSON object");
+  fuse::KernelMask mask;
+  AddMaskOptions(&app, &mask);
   if (auto ended = Parse(&app, arguments)) return *ended;
-  const Verdict verdict = Judge(ProbeSystem());
+  const Verdict verdict = Judge(ProbeSystem(mask));
   json ? PrintJson(verdict) : Print(verdict);
   return verdict.transport.empty() ? kFailed : kFine;
 }

@@ -68,7 +68,8 @@ int IoUringDisabled() {
 }
 
 // The first thing a kernel says on a connection, and what it is answered.
-absl::StatusOr<fuse::Agreement> ReadInit(const fuse::Device& device) {
+absl::StatusOr<fuse::Agreement> ReadInit(const fuse::Device& device,
+                                         const fuse::KernelMask& mask) {
   pollfd speaks = {device.get(), POLLIN, 0};
   while (poll(&speaks, 1, kInitLimitMs) < 0 && errno == EINTR) {
   }
@@ -87,7 +88,7 @@ absl::StatusOr<fuse::Agreement> ReadInit(const fuse::Device& device) {
   fuse_init_out out = {};
   fuse::Agreement agreement;
   if (header.opcode != FUSE_INIT ||
-      !fuse::Negotiate(init, {}, carries, &out, &agreement).ok()) {
+      !fuse::Negotiate(init, mask, carries, &out, &agreement).ok()) {
     return absl::UnimplementedError(absl::StrCat("the kernel speaks FUSE ",
                                                  init.major, ".", init.minor,
                                                  ": use Linux 6.1 or newer"));
@@ -96,7 +97,7 @@ absl::StatusOr<fuse::Agreement> ReadInit(const fuse::Device& device) {
 }
 
 // An empty folder, mounted and let go.
-absl::StatusOr<fuse::Agreement> TryMount() {
+absl::StatusOr<fuse::Agreement> TryMount(const fuse::KernelMask& mask) {
   const char* base = std::getenv("TMPDIR");
   std::string folder = absl::StrCat(
       base == nullptr || *base == 0 ? "/tmp" : base, "/bgfs-doctor-XXXXXX");
@@ -109,14 +110,14 @@ absl::StatusOr<fuse::Agreement> TryMount() {
   options.fsname = "bgfs-doctor";
   absl::StatusOr<fuse::Mounted> mounted = fuse::Mount(folder, options);
   if (!mounted.ok()) return mounted.status();
-  absl::StatusOr<fuse::Agreement> agreement = ReadInit(mounted->device);
+  absl::StatusOr<fuse::Agreement> agreement = ReadInit(mounted->device, mask);
   fuse::Unmount(mounted->place, fuse::UnmountMode::kLazy).IgnoreError();
   return agreement;
 }
 
 }  // namespace
 
-System ProbeSystem() {
+System ProbeSystem(const fuse::KernelMask& mask) {
   System system;
   system.root = geteuid() == 0;
   system.device_error = DeviceError();  // Also loads the module.
@@ -128,7 +129,7 @@ System ProbeSystem() {
   system.io_uring_disabled = IoUringDisabled();
   system.control_folder = config::MakeControlFolder();
   system.ring = fuse::ProbeRing();
-  absl::StatusOr<fuse::Agreement> agreement = TryMount();
+  absl::StatusOr<fuse::Agreement> agreement = TryMount(mask);
   system.mount = agreement.status();
   if (agreement.ok()) system.agreement = *agreement;
   return system;

@@ -125,8 +125,7 @@ void AddDaemonOptions(CLI::App* app, DaemonOptions* options) {
   app->add_option("--start-notice", options->start_notice_s)
       ->check(CLI::Range(1, 3600))
       ->group("");
-  app->add_option("--mask-init-flags", options->mask_init_flags)->group("");
-  app->add_option("--mask-minor", options->mask_minor)->group("");
+  AddMaskOptions(app, &options->kernel_mask);
 }
 
 absl::StatusOr<Startup> Startup::Begin(const DaemonOptions& options) {

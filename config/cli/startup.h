@@ -13,7 +13,6 @@
 #define BGFS_CONFIG_CLI_STARTUP_H_
 
 #include <CLI/CLI.hpp>
-#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -21,6 +20,7 @@
 #include "config/cli/logger.h"
 #include "config/cli/notify.h"
 #include "fuse/make_transport.h"
+#include "fuse/negotiate.h"
 
 namespace bgfs::cli {
 
@@ -29,12 +29,10 @@ struct DaemonOptions {
   std::string log;       // as for Logger; empty: syslog, or stderr
   std::string pid_file;  // empty: none
   fuse::TransportChoice transport = fuse::TransportChoice::kAuto;
-  // Hidden: how long ending may take once force was asked; what an older
-  // kernel would not offer (fuse::KernelMask).
+  // Hidden: how long ending may take once force was asked.
   int close_limit_s = 10;
-  int start_notice_s = 10;  // when to say that starting takes long
-  uint64_t mask_init_flags = 0;
-  uint32_t mask_minor = ~0u;
+  int start_notice_s = 10;       // when to say that starting takes long
+  fuse::KernelMask kernel_mask;  // hidden (AddMaskOptions)
 };
 
 void AddDaemonOptions(CLI::App* app, DaemonOptions* options);

@@ -37,8 +37,8 @@ struct System {
 };
 
 // Leaves nothing behind but the folder for control sockets, which every mount
-// makes.
-System ProbeSystem();
+// makes. What `mask` hides is not looked for at INIT.
+System ProbeSystem(const fuse::KernelMask& mask);
 
 struct Finding {
   fuse::Lack lack;

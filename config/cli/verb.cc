@@ -31,6 +31,11 @@ std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments) {
   return std::nullopt;
 }
 
+void AddMaskOptions(CLI::App* app, fuse::KernelMask* mask) {
+  app->add_option("--mask-init-flags", mask->init_flags)->group("");
+  app->add_option("--mask-minor", mask->max_minor)->group("");
+}
+
 void Note(absl::string_view message) {
   const std::string line = absl::StrCat("bgfs: ", Text(message), "\n");
   std::fputs(line.c_str(), stderr);

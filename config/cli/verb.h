@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "fuse/negotiate.h"
 
 namespace bgfs::cli {
 
@@ -41,6 +42,11 @@ ExitStatus RunDoctor(const Arguments& arguments);
 // Reads `arguments` into what `app` (named "bgfs VERB") was set up with. A
 // value: the verb ends with it, since help was asked for or usage was wrong.
 std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments);
+
+// Hidden, of the verbs that mount: --mask-init-flags=N (FUSE_... of
+// linux/fuse.h) and --mask-minor=N (protocol 7.N) make the kernel look like an
+// older one, which would not offer these.
+void AddMaskOptions(CLI::App* app, fuse::KernelMask* mask);
 
 // Prints the line and gives kFailed or kWrongUsage.
 ExitStatus Fail(const absl::Status& status);
