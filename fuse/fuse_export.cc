@@ -70,6 +70,10 @@ absl::string_view FuseExport::transport() const {
   return connection_ == nullptr ? "" : connection_->transport().name();
 }
 
+Agreement FuseExport::agreement() const {
+  return connection_ == nullptr ? Agreement() : connection_->agreement();
+}
+
 void FuseExport::OnShutdown() {
   if (connection_ == nullptr) return;
   connection_->Refuse(ESHUTDOWN);

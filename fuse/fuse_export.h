@@ -55,6 +55,8 @@ class FuseExport final : public BlockExport {
   absl::string_view type() const override { return "fuse"; }
   // At home. Empty before Serve().
   absl::string_view transport() const;
+  // At home: what INIT came to. Zeros before WaitSettled() has returned.
+  Agreement agreement() const;
 
   // At home: serves the mounted connection (mount.h). Once, and not after
   // RequestShutdown(). `on_disconnect` is called at home when the kernel has

@@ -36,6 +36,9 @@ struct Agreement {
   uint32_t direct_open_flags = 0;
 
   bool Has(uint64_t flag) const { return (init_flags & flag) != 0; }
+  bool ParallelDirectWrites() const {
+    return (direct_open_flags & FOPEN_PARALLEL_DIRECT_WRITES) != 0;
+  }
 };
 
 // The oldest protocol spoken here: 7.31, Linux 5.4.

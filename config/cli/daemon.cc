@@ -29,13 +29,15 @@ constexpr auto kGivenUpEvery = std::chrono::milliseconds(200);
 struct Learned {
   int64_t size_bytes = -1;  // negative where it is ending
   std::string transport;
+  fuse::Agreement agreement;
 };
 
 Task<Learned> LearnOf(BlockExport* item) {
   if (item->shutting_down()) co_return Learned();
-  const auto* fuse = dynamic_cast<const fuse::FuseExport*>(item);
-  co_return Learned{item->backend().size(),
-                    std::string(fuse == nullptr ? "" : fuse->transport())};
+  // Only fuse exports are made (MakeFactories).
+  const auto* fuse = static_cast<const fuse::FuseExport*>(item);
+  co_return Learned{item->backend().size(), std::string(fuse->transport()),
+                    fuse->agreement()};
 }
 
 // Another program may write to an image that is opened so.
@@ -303,6 +305,10 @@ void Daemon::Learn() {
     control::ExportStatus* item = status_.mutable_exports(static_cast<int>(i));
     item->set_size_bytes(static_cast<uint64_t>(learned->size_bytes));
     item->set_transport(learned->transport);
+    const fuse::Agreement& agreement = learned->agreement;
+    item->set_fuse_minor(agreement.minor);
+    item->set_fuse_init_flags(agreement.init_flags);
+    item->set_parallel_direct_writes(agreement.ParallelDirectWrites());
   }
 }
 

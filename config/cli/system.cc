@@ -110,8 +110,7 @@ void CheckMount(const System& system, Findings* findings) {
 
 void CheckKernel(const System& system, Findings* findings) {
   if (!system.mount.ok()) return;
-  if ((system.agreement.direct_open_flags & FOPEN_PARALLEL_DIRECT_WRITES) ==
-      0) {
+  if (!system.agreement.ParallelDirectWrites()) {
     findings->push_back(
         {{"the kernel sends direct writes to a file one after "
           "the other",
