@@ -60,6 +60,15 @@ bool UserAllowOther() {
   });
 }
 
+// In the first one each id is itself (user_namespaces(7)).
+bool InUserNamespace() {
+  const std::string map = fuse::ReadProcFile("/proc/self/uid_map");
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(map, absl::ByAnyChar(" \n"), absl::SkipEmpty());
+  return !fields.empty() &&
+         fields != std::vector<absl::string_view>{"0", "0", "4294967295"};
+}
+
 int IoUringDisabled() {
   int value = 0;
   const std::string text =
@@ -120,6 +129,7 @@ absl::StatusOr<fuse::Agreement> TryMount(const fuse::KernelMask& mask) {
 System ProbeSystem(const fuse::KernelMask& mask) {
   System system;
   system.root = geteuid() == 0;
+  system.user_namespace = InUserNamespace();
   system.device_error = DeviceError();  // Also loads the module.
   FindFusermount(&system);
   system.user_allow_other = UserAllowOther();

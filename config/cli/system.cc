@@ -39,7 +39,13 @@ void CheckDevice(const System& system, Findings* findings) {
 // Where a user may mount himself (a user namespace) he needs no fusermount3.
 void CheckFusermount(const System& system, Findings* findings) {
   if (system.root || system.mount.ok()) return;
-  if (system.fusermount.empty()) {
+  if (system.user_namespace && !system.fusermount_setuid) {
+    findings->push_back({{"fusermount3, which mounts for ordinary users, is "
+                          "not root in this user namespace",
+                          "enter it as its root (unshare --user "
+                          "--map-root-user --mount), who needs none"},
+                         true});
+  } else if (system.fusermount.empty()) {
     findings->push_back({{"there is no fusermount3, which mounts for ordinary "
                           "users",
                           "install the package fuse3"},
@@ -75,7 +81,8 @@ void CheckUring(const System& system, Findings* findings) {
       "allow io_uring_setup, io_uring_enter and io_uring_register in the "
       "container's seccomp filter";
   if (system.io_uring_disabled == 2 ||
-      (system.io_uring_disabled == 1 && !system.root)) {
+      (system.io_uring_disabled == 1 &&
+       (!system.root || system.user_namespace))) {
     advice = "sysctl kernel.io_uring_disabled=0";
   } else if (absl::IsResourceExhausted(system.uring)) {
     advice = "raise ulimit -l (locked memory) and ulimit -n (descriptors)";

@@ -22,6 +22,8 @@ namespace bgfs::cli {
 // An ideal one if nothing is said.
 struct System {
   bool root = true;
+  // What is root here is not root of the machine, nor is root's setuid program.
+  bool user_namespace = false;
   int device_error = 0;  // errno of opening /dev/fuse
   // What mounts for an ordinary user; empty: in no folder of $PATH.
   std::string fusermount;

@@ -90,6 +90,10 @@ TEST(Judge, Fusermount) {
   system.fusermount = "/usr/bin/fusermount3";
   system.fusermount_setuid = false;
   ExpectOne(system, true, "not setuid root", "chmod u+s /usr/bin/fusermount3");
+  system.user_namespace = true;
+  ExpectOne(system, true, "not root in this user namespace", "unshare --user");
+  system.fusermount.clear();
+  ExpectOne(system, true, "not root in this user namespace", "unshare --user");
 }
 
 TEST(Judge, AllowOther) {
@@ -107,6 +111,9 @@ TEST(Judge, IoUring) {
   ExpectOne(system, false, "io_uring is not to be had", "seccomp");
   system.io_uring_disabled = 1;  // Not for root.
   ExpectOne(system, false, "io_uring is not to be had", "seccomp");
+  system.user_namespace = true;  // Whose root does not count.
+  ExpectOne(system, false, "io_uring", "sysctl kernel.io_uring_disabled=0");
+  system.user_namespace = false;
   system.io_uring_disabled = 2;
   ExpectOne(system, false, "io_uring", "sysctl kernel.io_uring_disabled=0");
   system.io_uring_disabled = 0;
