@@ -195,8 +195,10 @@ absl::StatusOr<UniqueFd> MountWithLibfuse(const std::string& path,
   absl::Cleanup destroy = [&] { fuse_session_destroy(session); };
   if (MountSession(session, path) != 0) {
     return absl::UnavailableError(absl::StrCat(
-        "cannot mount at \"", path,
-        "\": ", last_message.empty() ? "see above" : last_message));
+        "cannot mount at \"", path, "\": ",
+        last_message.empty()
+            ? "fusermount3 says above why; bgfs doctor may say what to do"
+            : last_message));
   }
   UniqueFd fd(fcntl(fuse_session_fd(session), F_DUPFD_CLOEXEC, 3));
   if (!fd.valid() || fcntl(fd.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0) {
