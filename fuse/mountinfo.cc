@@ -97,6 +97,11 @@ std::vector<MountEntry> ParseMountInfo(absl::string_view text) {
   return entries;
 }
 
+uint64_t MountNamespace() {
+  struct stat st = {};
+  return stat("/proc/self/ns/mnt", &st) == 0 ? st.st_ino : 0;
+}
+
 std::string ReadProcFile(const std::string& path) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   std::string text;

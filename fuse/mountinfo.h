@@ -49,6 +49,10 @@ absl::StatusOr<Place> Locate(const std::string& path);
 // The mount with this id; NotFound if this mount namespace has none.
 absl::StatusOr<MountEntry> FindMount(uint64_t mount_id);
 
+// Which mount namespace this process is in: the inode number of
+// /proc/self/ns/mnt, 0 if it is not to be had.
+uint64_t MountNamespace();
+
 // Reads a whole file of /proc or /sys; empty if it cannot be read.
 std::string ReadProcFile(const std::string& path);
 

@@ -175,6 +175,7 @@ absl::Status Daemon::Open() {
   phase_ = Phase::kMounting;
   status_.set_version(kVersion);
   status_.set_pid(getpid());
+  status_.set_mount_namespace(fuse::MountNamespace());
   status_.set_config_file(Text(job_->config_file));
   for (const config::LiveExport& item : live_->exports()) {
     control::ExportStatus* status = status_.add_exports();

@@ -104,4 +104,24 @@ std::optional<config::RunningDaemon> FindDaemonOfFolder(
   return found;
 }
 
+absl::Status TellWhere(const std::string& path, absl::Status error) {
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(path);
+  if (!place.ok() || !absl::IsNotFound(error)) return error;
+  const uint64_t here = fuse::MountNamespace();
+  config::VisitDaemons([&](const config::RunningDaemon& daemon) {
+    const control::StatusReply& status = daemon.status;
+    // A path is no proof, as a mount is: only a daemon of one's own counts.
+    if (daemon.owner != geteuid() || status.mount_namespace() == here ||
+        !ShowedAt(status, place->path)) {
+      return true;
+    }
+    error = absl::NotFoundError(absl::StrCat(
+        error.message(), " in this mount namespace: process ", status.pid(),
+        " shows it in its own; run bgfs there (nsenter), or: kill ",
+        status.pid()));
+    return false;
+  });
+  return error;
+}
+
 }  // namespace bgfs::cli

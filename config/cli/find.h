@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "config/control.h"
 #include "fuse/mountinfo.h"
@@ -26,6 +27,10 @@ std::optional<config::RunningDaemon> FindEndingDaemon(const std::string& path);
 // user's `bgfs serve`. Null if there is none.
 std::optional<config::RunningDaemon> FindDaemonOfFolder(
     const std::string& path);
+
+// FindOurMount()'s error, and where to look instead if a daemon of the caller's
+// own shows something at `path` in another mount namespace.
+absl::Status TellWhere(const std::string& path, absl::Status error);
 
 }  // namespace bgfs::cli
 

@@ -60,7 +60,7 @@ ExitStatus RunStatus(const Arguments& arguments) {
     });
   } else {
     absl::StatusOr<fuse::Place> place = FindOurMount(path);
-    if (!place.ok()) return Fail(place.status());
+    if (!place.ok()) return Fail(TellWhere(path, place.status()));
     std::optional<config::RunningDaemon> daemon = FindDaemonOf(*place);
     if (!daemon.has_value()) {
       return Fail(absl::StrCat("no daemon answers for ", config::Quote(path)));

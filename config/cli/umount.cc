@@ -123,7 +123,8 @@ Outcome TryUmount(const std::string& path, bool force, bool all) {
   if (!place.ok()) {
     std::optional<config::RunningDaemon> serving = FindDaemonOfFolder(path);
     if (!serving.has_value()) serving = FindEndingDaemon(path);
-    return serving.has_value() ? End(*serving, force) : Fail(place.status());
+    if (serving.has_value()) return End(*serving, force);
+    return Fail(TellWhere(path, place.status()));
   }
   absl::StatusOr<config::RunningDaemon> daemon = DaemonToEnd(path, *place, all);
   if (daemon.ok()) return End(*daemon, force);
