@@ -1,5 +1,7 @@
-"""What an ordinary user can do, through fusermount3."""
+"""What an ordinary user can do: through fusermount3, and in a user namespace,
+where he is root and mounts himself."""
 
+import json
 import os
 import stat
 import subprocess
@@ -22,8 +24,10 @@ def open_to_all():
                    check=True)
 
 
-@command.needs_mounts
-class OrdinaryUserTest(command.CommandTest):
+class UserTest(command.CommandTest):
+    """Runs bgfs and shells as an ordinary user: `self.prefix` makes them so."""
+
+    prefix = AS_NOBODY
 
     def setUp(self):
         if subprocess.run([*AS_NOBODY, command.BGFS, "--version"], timeout=60,
@@ -33,19 +37,102 @@ class OrdinaryUserTest(command.CommandTest):
         open_to_all()
         self.image("a.img")
         self.image("b.img")
-        for path in ("", "run", "mnt", "a.img", "b.img"):
+        self.qcow2("c.qcow2", "16M")
+        for path in ("", "run", "mnt", "a.img", "b.img", "c.qcow2"):
             os.chown(self.path(path), NOBODY, NOBODY)
 
     def run_bgfs(self, *arguments, timeout=60):
         return subprocess.run(
-            [*AS_NOBODY, command.BGFS, *arguments], env=self.environment,
+            [*self.prefix, command.BGFS, *arguments], env=self.environment,
             cwd=self.folder, capture_output=True, text=True,
             stdin=subprocess.DEVNULL, timeout=timeout, check=False)
 
     def shell(self, line):
-        return subprocess.run([*AS_NOBODY, "sh", "-c", line], cwd=self.folder,
-                              timeout=60, check=True,
+        return subprocess.run([*self.prefix, "sh", "-c", line],
+                              cwd=self.folder, timeout=60, check=True,
                               stdout=subprocess.PIPE).stdout
+
+    def doctor(self):
+        done = self.run_bgfs("doctor", "--json")
+        self.assertEqual(done.stderr, "")
+        return json.loads(done.stdout)
+
+    def check_uses_images(self):
+        """Raw and qcow2 are mounted, used and unmounted, over whatever is to be
+        had: that which doctor tells of, and /dev/fuse."""
+        said = self.doctor()["transport"]
+        self.assertNotEqual(said, "")
+        ways = [("auto", said), ("dev", "/dev/fuse")]
+        if said == "io_uring":
+            ways.append(("io_uring", said))
+        for form, image in (("raw", "a.img"), ("qcow2", "c.qcow2")):
+            for transport, carried in ways:
+                with self.subTest(form=form, transport=transport):
+                    self.check_uses(form, image, transport, carried)
+
+    def check_uses(self, form, image, transport, carried):
+        self.bgfs("mount", f"--format={form}", f"--transport={transport}",
+                  image, "mnt")
+        file = f"mnt/{image.split('.')[0]}.raw"
+        status, = self.status("mnt")
+        self.assertEqual(status["exports"][0]["transport"], carried)
+        self.shell("head -c 3000000 /dev/urandom > data && "
+                   f"dd if=data of={file} bs=64k conv=notrunc,fsync "
+                   "oflag=seek_bytes seek=12345 status=none && "
+                   f"tail -c +12346 {file} | cmp -n 3000000 - data")
+        self.bgfs("umount", "mnt")
+        self.assert_nothing_left()
+        if form == "qcow2":
+            subprocess.run(["qemu-img", "check", "-q", self.path(image)],
+                           timeout=60, check=True)
+            subprocess.run(["qemu-img", "convert", "-O", "raw",
+                            self.path(image), self.path("plain")],
+                           timeout=60, check=True)
+        content = self.read("plain" if form == "qcow2" else image)
+        self.assertEqual(content[12345:3012345], self.read("data"))
+
+
+@command.needs_mounts
+class OrdinaryUserTest(UserTest):
+
+    def test_images(self):
+        self.check_uses_images()
+
+    def test_fusermount_ends_it_too(self):
+        self.bgfs("mount", "c.qcow2", "mnt")
+        self.shell("printf user | dd of=mnt/c.raw conv=notrunc status=none")
+        daemon = self.daemon()
+        self.shell("fusermount3 -u mnt")
+        command.wait_for_exit(daemon)
+        self.assert_nothing_left()
+        self.bgfs("mount", "--read-only", "c.qcow2", "mnt")
+        self.assertEqual(self.shell("head -c 4 mnt/c.raw"), b"user")
+        self.bgfs("umount", "mnt")
+
+    def test_who_has_it_open_is_named(self):
+        self.bgfs("mount", "c.qcow2", "mnt")
+        with subprocess.Popen([*self.prefix, "tail", "-f", "mnt/c.raw"],
+                              cwd=self.folder,
+                              stdout=subprocess.PIPE) as holder:
+            holder.stdout.read(1)  # Then it has the file open.
+            self.fails(1, f'cannot unmount "{self.mnt}": in use by tail (pid '
+                       f"{holder.pid}, open file); end that, or use --force",
+                       "umount", "mnt")
+            holder.kill()
+        self.bgfs("umount", "mnt")
+
+    def test_without_fusectl(self):
+        """A connection over io_uring could not be closed, so there is none."""
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs",
+                        "/sys/fs/fuse/connections"], timeout=60, check=True)
+        try:
+            said = self.doctor()
+            self.assertEqual(said["transport"], "/dev/fuse")
+            self.assertIn("no fusectl file system", said["reason"])
+            self.check_uses("qcow2", "c.qcow2", "auto", "/dev/fuse")
+        finally:
+            subprocess.run(["umount", "/sys/fs/fuse/connections"], timeout=60,
+                           check=True)
 
     def test_mount(self):
         for place, file in (("mnt", "mnt/a.raw"), ("a.img", "a.img")):
@@ -94,6 +181,88 @@ class OrdinaryUserTest(command.CommandTest):
             (1, f'bgfs: no daemon answers for "{self.mnt}": it may be another '
              "user's; umount(8) ends it too, but waits for nothing\n"))
         self.bgfs("umount", "mnt")
+
+
+@command.needs_mounts
+class UserNamespaceTest(UserTest):
+    """In a user and mount namespace of his own, as its root."""
+
+    def setUp(self):
+        super().setUp()
+        self.enter("--map-root-user")
+
+    def enter(self, *mapping):
+        """What runs from now on does so in a new namespace."""
+        holder = subprocess.Popen(
+            [*AS_NOBODY, "unshare", "--user", *mapping, "--mount", "sh", "-c",
+             "echo ready && exec cat"], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE)
+        self.addCleanup(holder.wait, timeout=60)
+        self.addCleanup(holder.stdin.close)
+        self.addCleanup(holder.stdout.close)
+        if holder.stdout.readline() != b"ready\n":
+            self.skipTest("needs user namespaces for ordinary users")
+        self.prefix = [*AS_NOBODY, "nsenter", f"--target={holder.pid}",
+                       "--user", "--mount", "--preserve-credentials",
+                       f"--wdns={self.folder}"]
+
+    def test_images(self):
+        self.check_uses_images()
+
+    def test_over_the_image_itself_and_for_all(self):
+        self.bgfs("mount", "--format=raw", "-o", "allow_other", "a.img",
+                  "a.img")
+        self.shell("printf user | dd of=a.img conv=notrunc status=none")
+        self.bgfs("umount", "a.img")
+        self.assertEqual(self.read("a.img")[:4], b"user")
+        self.assert_nothing_left()
+
+    def test_serve(self):
+        self.config("""
+            nodes { node_name: "a" raw { file { filename: "a.img" } } }
+            nodes { node_name: "c" qcow2 { file { filename: "c.qcow2" } } }
+            exports { id: "a" node: "a" writable: true fuse {} }
+            exports { id: "c" node: "c" writable: true fuse {} }""")
+        self.bgfs("serve", "graph.textproto", "mnt")
+        self.shell("printf user | dd of=mnt/a conv=notrunc status=none && "
+                   "cp --sparse=never mnt/a copy && "
+                   "dd if=mnt/a of=mnt/c conv=notrunc status=none")
+        self.assertEqual(self.read("copy")[:4], b"user")
+        self.bgfs("umount", "mnt")
+        self.assertEqual(self.read("copy"), self.read("a.img"))
+        self.assert_nothing_left()
+
+    def test_from_outside_he_is_told_where_it_is(self):
+        self.bgfs("mount", "--format=raw", "a.img", "mnt")
+        self.shell("printf user | dd of=mnt/a.raw conv=notrunc status=none")
+        daemon = self.daemon()
+        pid, = self.daemons()
+        self.prefix = AS_NOBODY
+        for verb in ("status", "umount"):
+            self.fails(1, 'nothing of bgfs is mounted at "mnt" in this mount '
+                       f"namespace: process {pid} shows it in its own; run "
+                       f"bgfs there (nsenter), or: kill {pid}", verb, "mnt")
+        self.shell(f"kill {pid}")
+        command.wait_for_exit(daemon)
+        self.assertEqual(self.read("a.img")[:4], b"user")
+        self.assert_nothing_left()
+
+    def test_not_as_its_root(self):
+        self.enter("--map-current-user")
+        what = ("fusermount3, which mounts for ordinary users, is not root in "
+                "this user namespace")
+        done = self.run_bgfs("doctor")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stdout.splitlines()[:2], [
+            f"no mount works here: {what}",
+            f"missing: {what}: enter it as its root (unshare --user "
+            "--map-root-user --mount), who needs none"])
+        done = self.run_bgfs("mount", "c.qcow2", "mnt")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(
+            done.stderr.splitlines()[-1],
+            f'bgfs: cannot mount at "{self.mnt}": fusermount3 says above why; '
+            "bgfs doctor may say what to do")
 
 
 if __name__ == "__main__":
