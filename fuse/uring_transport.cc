@@ -198,11 +198,10 @@ void UringTransport::Submit(Entry* entry, uint32_t command,
 
 void UringTransport::Accept(Entry* entry) {
   entry->accepted.emplace(accepted_.Hold());
-  const RingHeader& header = entry->header;
-  entry->touched = std::min(header.entry.payload_bytes, kPayloadBytes);
-  const IoStatus decoded = Decode(
-      absl::MakeConstSpan(header.in_out), absl::MakeConstSpan(header.arguments),
-      absl::MakeConstSpan(entry->payload, entry->touched), &entry->request);
+  entry->touched = std::min(entry->header.entry.payload_bytes, kPayloadBytes);
+  const IoStatus decoded =
+      Decode(entry->header, absl::MakeConstSpan(entry->payload, kPayloadBytes),
+             &entry->request);
   if (decoded.ok()) {
     handler_->OnRequest(entry);
   } else {

@@ -161,15 +161,19 @@ IoStatus Decode(absl::Span<const char> message, FuseRequest* request) {
   return DecodeArguments(cursor, request);
 }
 
-IoStatus Decode(absl::Span<const char> header, absl::Span<const char> arguments,
-                absl::Span<const char> rest, FuseRequest* request) {
-  Cursor cursor(header);
+IoStatus Decode(const RingHeader& header, absl::Span<const char> payload,
+                FuseRequest* request) {
+  Cursor cursor(absl::MakeConstSpan(header.in_out));
   uint32_t length = 0;
   if (!TakeHeader(&cursor, request, &length)) return IoError(EINVAL);
-  const size_t fixed = sizeof(fuse_in_header) + rest.size();
-  if (length < fixed || length - fixed > arguments.size()) {
+  const absl::Span<const char> arguments =
+      absl::MakeConstSpan(header.arguments);
+  const size_t fixed = sizeof(fuse_in_header) + header.entry.payload_bytes;
+  if (header.entry.payload_bytes > payload.size() || length < fixed ||
+      length - fixed > arguments.size()) {
     return IoError(EINVAL);
   }
+  const absl::Span<const char> rest = payload.first(header.entry.payload_bytes);
   return DecodeArguments(Cursor(arguments.first(length - fixed), rest),
                          request);
 }

@@ -51,10 +51,10 @@ struct FuseRequest {
 IoStatus Decode(absl::Span<const char> message, FuseRequest* request);
 
 // The same for one that a ring brings in parts: the header, the arguments of
-// the opcode at the front of `arguments`, and names or data, which are all of
-// `rest`.
-IoStatus Decode(absl::Span<const char> header, absl::Span<const char> arguments,
-                absl::Span<const char> rest, FuseRequest* request);
+// the opcode at the front of their area, and names or data, which are all of
+// the payload that is used. `payload` is the room for it.
+IoStatus Decode(const RingHeader& header, absl::Span<const char> payload,
+                FuseRequest* request);
 
 }  // namespace bgfs::fuse
 

@@ -57,56 +57,53 @@ TEST(Wire, PointsAtTheDataOfAWrite) {
 }
 
 // As a ring brings a message of `arguments` bytes before the rest: with garbage
-// behind them.
+// behind each of them.
 IoStatus DecodeApart(const std::string& message, size_t arguments,
-                     std::string* room, std::string* rest,
-                     FuseRequest* request) {
-  constexpr size_t kRoom = 128;
-  const std::string header = message.substr(0, sizeof(fuse_in_header));
-  *room = message.substr(sizeof(fuse_in_header), arguments);
-  room->resize(kRoom, '?');
-  *rest = message.substr(sizeof(fuse_in_header) + arguments);
-  return Decode(absl::MakeConstSpan(header.data(), header.size()),
-                absl::MakeConstSpan(room->data(), room->size()),
-                absl::MakeConstSpan(rest->data(), rest->size()), request);
+                     std::string* payload, FuseRequest* request) {
+  RingHeader header;
+  std::memset(&header, '?', sizeof(header));
+  std::memcpy(header.in_out, message.data(), sizeof(fuse_in_header));
+  message.copy(header.arguments, arguments, sizeof(fuse_in_header));
+  *payload = message.substr(sizeof(fuse_in_header) + arguments);
+  header.entry.payload_bytes = static_cast<uint32_t>(payload->size());
+  *payload += "????";
+  return Decode(header, absl::MakeConstSpan(payload->data(), payload->size()),
+                request);
 }
 
 TEST(Wire, DecodesPartsThatStandApart) {
-  std::string room;
   std::string rest;
   FuseRequest request;
   fuse_write_in write = {};
   write.offset = 4096;
   write.size = 3;
   ASSERT_TRUE(DecodeApart(Message(FUSE_WRITE, Bytes(write) + "abc"),
-                          sizeof(write), &room, &rest, &request)
+                          sizeof(write), &rest, &request)
                   .ok());
   EXPECT_EQ(request.unique, 77u);
   EXPECT_EQ(request.args.write.offset, 4096u);
   EXPECT_EQ(request.data.data(), rest.data());
   EXPECT_EQ(request.data.size(), 3u);
   ASSERT_TRUE(DecodeApart(Message(FUSE_LOOKUP, std::string("name\0", 5)), 0,
-                          &room, &rest, &request)
+                          &rest, &request)
                   .ok());
   EXPECT_EQ(request.name, "name");
 }
 
 // The length in the header says how many of the arguments there are.
 TEST(Wire, RefusesPartsThatDoNotFit) {
-  std::string room;
   std::string rest;
   FuseRequest request;
   fuse_write_in write = {};
   write.size = 4;
   const std::string body = Bytes(write) + "abc";
-  EXPECT_EQ(DecodeApart(Message(FUSE_WRITE, body), sizeof(write), &room, &rest,
-                        &request)
-                .error(),
-            EINVAL);
-  EXPECT_EQ(request.unique, 77u);
   EXPECT_EQ(
-      DecodeApart(Message(FUSE_READ, ""), 0, &room, &rest, &request).error(),
+      DecodeApart(Message(FUSE_WRITE, body), sizeof(write), &rest, &request)
+          .error(),
       EINVAL);
+  EXPECT_EQ(request.unique, 77u);
+  EXPECT_EQ(DecodeApart(Message(FUSE_READ, ""), 0, &rest, &request).error(),
+            EINVAL);
   for (const int change : {-200, -30, 200}) {
     std::string message = Message(FUSE_GETATTR, Bytes(fuse_getattr_in()));
     fuse_in_header header;
@@ -114,11 +111,25 @@ TEST(Wire, RefusesPartsThatDoNotFit) {
     header.len += static_cast<uint32_t>(change);
     std::memcpy(message.data(), &header, sizeof(header));
     EXPECT_EQ(
-        DecodeApart(message, sizeof(fuse_getattr_in), &room, &rest, &request)
-            .error(),
+        DecodeApart(message, sizeof(fuse_getattr_in), &rest, &request).error(),
         EINVAL)
         << change;
   }
+}
+
+TEST(Wire, RefusesMoreThanThePayloadHolds) {
+  const std::string message = Message(FUSE_STATFS, std::string(8, 'a'));
+  RingHeader header = {};
+  std::memcpy(header.in_out, message.data(), sizeof(fuse_in_header));
+  header.entry.payload_bytes = 8;
+  const std::string payload(8, 'a');
+  FuseRequest request;
+  EXPECT_TRUE(
+      Decode(header, absl::MakeConstSpan(payload.data(), 8), &request).ok());
+  EXPECT_EQ(
+      Decode(header, absl::MakeConstSpan(payload.data(), 7), &request).error(),
+      EINVAL);
+  EXPECT_EQ(request.unique, 77u);
 }
 
 TEST(Wire, RefusesWhatIsTooShort) {
