@@ -28,6 +28,7 @@ bool ThreadPool::EnsureThread() {
   try {
     std::thread([this] { RunThread(); }).detach();
     ++threads_;
+    ++idle_;  // It is from its birth: this work, or the next, is its own.
   } catch (const std::system_error&) {
     // A limit on processes: it may be another's turn next time.
     return threads_ > 0;
@@ -37,18 +38,24 @@ bool ThreadPool::EnsureThread() {
 
 void ThreadPool::RunThread() {
   pthread_setname_np(pthread_self(), name_);
-  while (Work work = WaitForWork()) work();
+  while (Work work = WaitForWork()) {
+    work();
+    work = nullptr;
+    const std::lock_guard lock(mutex_);
+    ++idle_;
+  }
 }
 
 ThreadPool::Work ThreadPool::WaitForWork() {
   std::unique_lock lock(mutex_);
   const auto added = [this] { return !queue_.empty(); };
-  ++idle_;
-  while (!added_.wait_for(lock, idle_limit_, added)) {
-    if (idle_ == 1) continue;
-    --idle_;
-    --threads_;
-    return nullptr;
+  if (!added_.wait_for(lock, idle_limit_, added)) {
+    if (idle_ > 1) {
+      --idle_;
+      --threads_;
+      return nullptr;
+    }
+    added_.wait(lock, added);  // The last one stays.
   }
   --idle_;
   Work work = std::move(queue_.front());

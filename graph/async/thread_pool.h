@@ -43,7 +43,7 @@ class ThreadPool {
   // Starts a thread if need be; whether there is one at all. Under mutex_.
   bool EnsureThread();
   void RunThread();
-  // Empty when the thread is to end.
+  // Of an idle thread; empty when it is to end.
   Work WaitForWork();
 
   const char* const name_;
@@ -53,7 +53,7 @@ class ThreadPool {
   std::condition_variable added_;
   std::deque<Work> queue_;
   int threads_ = 0;
-  int idle_ = 0;
+  int idle_ = 0;  // of threads_, those without work, from when they start
 };
 
 }  // namespace bgfs

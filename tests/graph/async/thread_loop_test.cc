@@ -90,9 +90,9 @@ Task<void> ReadBesideAHungFile(std::string path, AbsentMemory* memory) {
     EXPECT_EQ(co_await other->Read(0, buffer.view()), kBytes);
   }
   EXPECT_EQ(ended, 0);
-  // A pool starts some too many while others are only about to take their work.
-  EXPECT_LT(ThreadPool::Blocking().threads(),
-            before + 4 * ThreadFile::kMaxThreads);
+  // And one for the other file, which may not be idle yet when the next comes.
+  EXPECT_LE(ThreadPool::Blocking().threads(),
+            before + ThreadFile::kMaxThreads + 2);
   memory->Release();
   co_await reading.WaitIdle();
   EXPECT_EQ(ended, 10 * ThreadFile::kMaxThreads);
