@@ -88,7 +88,7 @@ absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
 
 absl::Status LiveGraph::Open(const OpenNode& step, const Factories& factories) {
   const Part& part = parts_[step.part];
-  return BlockOn(*part.loop, factories.open_node(part.graph.get(), step.node))
+  return BlockOn(*part.loop, factories.open_node(part.graph.get(), step))
       .status();
 }
 

@@ -29,10 +29,9 @@ struct Factories {
   std::function<absl::StatusOr<std::unique_ptr<Loop>>(const std::string& name)>
       start_loop;
 
-  // Opens one node of a plan in a graph, at its home. The message outlives the
+  // Opens one node of a plan in a graph, at its home. The step outlives the
   // task.
-  std::function<Task<absl::StatusOr<Node*>>(Graph*, const proto::Node&)>
-      open_node;
+  std::function<Task<absl::StatusOr<Node*>>(Graph*, const OpenNode&)> open_node;
 
   // Makes one export, at the home of its backend.
   std::function<absl::StatusOr<std::unique_ptr<BlockExport>>(

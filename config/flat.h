@@ -43,6 +43,8 @@ struct FlatNode {
   // Its role there.
   Role role = Role::kFile;
   std::vector<FlatChild> children;
+  // So many nodes are open that are copies of one, this among them.
+  int copies = 1;
 
   // Where it was written; for an inline file, the place of the File.
   Place place;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "config/base_copies.h"
 #include "config/flat.h"
 #include "config/path.h"
 #include "config/size.h"
@@ -91,6 +92,7 @@ proto::Export CompleteExport(const Source& source, int index) {
 Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
   BGFS_CHECK(Validate(source).empty());
   FlatGraph graph = Flatten(source);
+  CopyBases(source.config, &graph);
   const std::vector<bool> written =
       OpenedForWriting(graph, Writers(graph, source.config));
   const Parts parts = FindParts(graph);
@@ -106,7 +108,8 @@ Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
       LinkChild(child.role, graph.nodes[child.target].node.node_name(), &node);
     }
     graph.nodes[index].node = node;
-    plan.steps.push_back(OpenNode{parts.of_node[index], std::move(node)});
+    plan.steps.push_back(
+        OpenNode{parts.of_node[index], std::move(node), flat.copies});
   }
   for (int i = 0; i < source.config.exports_size(); ++i) {
     const int node = graph.by_name.at(source.config.exports(i).node());

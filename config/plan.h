@@ -27,6 +27,10 @@ namespace bgfs::config {
 struct OpenNode {
   int part = 0;
   proto::Node node;
+  // So often this node, and what its header names, are open in all parts
+  // together.
+  int copies = 1;
+  int named_copies = 1;
 };
 
 // Adds one export of a node that is open. The mode is set, a mountpoint is

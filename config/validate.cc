@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "config/base_copies.h"
 #include "config/flat.h"
 #include "config/path.h"
 #include "config/size.h"
@@ -428,6 +429,7 @@ class Validator {
       }
     }
     const std::vector<bool> opened = OpenedForWriting(graph_, writers_);
+    CheckOwnBases(opened);
     Seen files;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const FlatNode& flat = graph_.nodes[i];
@@ -491,6 +493,30 @@ class Validator {
            " writes to ", graph_.Describe(node),
            ", which must not change: ", graph_.Describe(rests_on[node]),
            " rests on it");
+  }
+
+  // What is opened once more must not change, and there is a bound to it.
+  void CheckOwnBases(const std::vector<bool>& opened) {
+    int64_t copied = 0;
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const FlatNode& flat = graph_.nodes[i];
+      if (!HasOwnBase(flat)) continue;
+      const int base = graph_.Child(static_cast<int>(i), Role::kBacking);
+      if (base == kNone) continue;
+      const Position at = flat.driver.Field(Qcow2::kShareBaseFieldNumber);
+      for (const int below : NodesFrom(graph_, base)) {
+        ++copied;
+        if (!opened[below]) continue;
+        Report(at, graph_.Describe(static_cast<int>(i)),
+               " has share_base: false, but ", graph_.Describe(below),
+               " below it is opened for writing; make that read_only");
+        break;
+      }
+      if (copied <= kMaxBaseCopies) continue;
+      Report(at, "share_base: false makes more than ", kMaxBaseCopies,
+             " copies of nodes; let some overlays share their base");
+      return;
+    }
   }
 
   void CheckForceShare(int index, const std::vector<bool>& opened) {

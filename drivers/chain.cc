@@ -2,7 +2,8 @@
 //
 // What lies below is either configured, or what the header names; then that
 // image's header may name another one, and so on. Such a chain is walked down
-// first, file by file, and its nodes are made from the bottom up.
+// first, file by file, and its nodes are made from the bottom up. Where another
+// chain of the graph has such a file or node already, it is shared.
 
 #include <algorithm>
 #include <string>
@@ -82,8 +83,12 @@ class ChainOpener {
       : opener_(opener), spec_(spec) {}
 
   Task<absl::StatusOr<Node*>> Open();
+  // Only what lies below by name.
+  Task<absl::StatusOr<std::vector<FileIdentity>>> FindNamedFiles();
 
  private:
+  // Opens the files of all layers, and what has no layer.
+  Task<absl::StatusOr<Node*>> Walk();
   Task<absl::Status> AddLayer(proto::Node spec, Node* file, std::string path);
   Task<absl::StatusOr<Node*>> OpenBelow();
   Task<absl::StatusOr<Node*>> OpenNamed();
@@ -93,6 +98,7 @@ class ChainOpener {
   absl::Status CheckLoop(const Node* file) const;
   Task<absl::StatusOr<Node*>> AddNode(Layer layer, Node* below);
   proto::Node Implicit() const;
+  bool Shares() const { return spec_.qcow2().share_base(); }
 
   Opener& opener_;
   const proto::Node& spec_;
@@ -101,20 +107,42 @@ class ChainOpener {
   int64_t images_ = 0;
 };
 
-Task<absl::StatusOr<Node*>> ChainOpener::Open() {
+Task<absl::StatusOr<Node*>> ChainOpener::Walk() {
   const auto file = co_await opener_.OpenFileChild(spec_, spec_.qcow2());
   if (!file.ok()) co_return file;
   const FileDriver* const host = HostFileOf(*file);
   absl::Status added = co_await AddLayer(
       spec_, *file, host != nullptr ? host->filename() : std::string());
   if (!added.ok()) co_return added;
-  absl::StatusOr<Node*> below = co_await OpenBelow();
+  co_return co_await OpenBelow();
+}
+
+Task<absl::StatusOr<Node*>> ChainOpener::Open() {
+  absl::StatusOr<Node*> below = co_await Walk();
   while (below.ok() && !layers_.empty()) {
     Layer layer = std::move(layers_.back());
     layers_.pop_back();
     below = co_await AddNode(std::move(layer), *below);
   }
   co_return below;
+}
+
+Task<absl::StatusOr<std::vector<FileIdentity>>> ChainOpener::FindNamedFiles() {
+  std::vector<FileIdentity> found;
+  if (spec_.qcow2().backing_child_case() !=
+      proto::Qcow2::BACKING_CHILD_NOT_SET) {
+    co_return found;
+  }
+  const absl::StatusOr<Node*> below = co_await Walk();
+  if (!below.ok()) co_return below.status();
+  std::vector<const Node*> nodes;
+  for (size_t i = 1; i < layers_.size(); ++i) nodes.push_back(layers_[i].file);
+  if (*below != nullptr) nodes.push_back(*below);
+  for (const Node* node : nodes) {
+    const FileDriver* const host = HostFileOf(node);
+    found.push_back({host->filename(), host->device(), host->inode()});
+  }
+  co_return found;
 }
 
 Task<absl::Status> ChainOpener::AddLayer(proto::Node spec, Node* file,
@@ -183,13 +211,17 @@ Task<absl::StatusOr<Node*>> ChainOpener::OpenNamed() {
   if (!path.ok()) co_return path.status();
   proto::Node file_spec = Implicit();
   file_spec.mutable_file()->set_filename(*path);
-  const auto file = co_await opener_.Open(std::move(file_spec));
+  auto file = co_await opener_.Open(std::move(file_spec));
   if (!file.ok()) co_return file;
   if (absl::Status loop = CheckLoop(*file); !loop.ok()) co_return loop;
+  if (Shares()) file = co_await opener_.ShareFile(*file);
   const auto format = co_await FormatOf(*image, *file);
   if (!format.ok()) co_return format.status();
   proto::Node spec = Implicit();
   if (*format == "raw") {
+    Node* const open =
+        Shares() ? opener_.FindFormat("raw", spec, *file, nullptr) : nullptr;
+    if (open != nullptr) co_return open;
     spec.mutable_raw()->set_file_node((*file)->name());
     co_return co_await opener_.Open(std::move(spec));
   }
@@ -260,6 +292,12 @@ absl::Status ChainOpener::CheckLoop(const Node* file) const {
 
 Task<absl::StatusOr<Node*>> ChainOpener::AddNode(Layer layer, Node* below) {
   const std::string name = ImageName(layer.file);
+  const bool top = layers_.empty();
+  if (!top && Shares()) {
+    Node* const open =
+        opener_.FindFormat("qcow2", layer.spec, layer.file, below);
+    if (open != nullptr) co_return open;
+  }
   qcow2::Options options;
   options.l2_cache_bytes =
       std::min(options.l2_cache_bytes, kMaxChainCacheBytes / images_);
@@ -269,6 +307,8 @@ Task<absl::StatusOr<Node*>> ChainOpener::AddNode(Layer layer, Node* below) {
     if (!bytes.ok()) co_return bytes.status();
     options.l2_cache_bytes = *bytes;
   }
+  const OpenContext& context = opener_.context();
+  options.l2_cache_bytes /= top ? context.copies : context.named_copies;
   if (opener_.context().warn) {
     options.report = [warn = opener_.context().warn,
                       name](absl::string_view line) {
@@ -299,6 +339,12 @@ proto::Node ChainOpener::Implicit() const {
 Task<absl::StatusOr<Node*>> Opener::OpenQcow2(const proto::Node& spec) {
   ChainOpener chain(*this, spec);
   co_return co_await chain.Open();
+}
+
+Task<absl::StatusOr<std::vector<FileIdentity>>> Opener::FindNamedFiles(
+    const proto::Node& spec) {
+  ChainOpener chain(*this, spec);
+  co_return co_await chain.FindNamedFiles();
 }
 
 }  // namespace bgfs

@@ -140,6 +140,16 @@ Task<absl::StatusOr<Node*>> Opener::OpenInlineFile(const proto::Node& parent,
   co_return co_await Open(std::move(spec));
 }
 
+NodeOptions Opener::OptionsOf(const proto::Node& spec) {
+  NodeOptions options;
+  options.name = spec.node_name();
+  options.read_only = spec.read_only();
+  options.unmap = spec.discard() == proto::Discard::UNMAP;
+  options.no_flush = spec.cache().no_flush();
+  options.detect_zeroes = DetectZeroesOf(spec);
+  return options;
+}
+
 absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
                                       std::unique_ptr<Driver> driver,
                                       std::vector<Edge> edges) {
@@ -153,13 +163,7 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
         absl::StrCat("there is a node ", Quote(spec.node_name()),
                      " already; choose another name"));
   }
-  NodeOptions options;
-  options.name = spec.node_name();
-  options.read_only = spec.read_only();
-  options.unmap = spec.discard() == proto::Discard::UNMAP;
-  options.no_flush = spec.cache().no_flush();
-  options.detect_zeroes = DetectZeroesOf(spec);
-  Node* const node = graph_.AddNode(std::move(options), std::move(driver));
+  Node* const node = graph_.AddNode(OptionsOf(spec), std::move(driver));
   added_.push_back(node);
   for (Edge& edge : edges) {
     const auto attached =
@@ -169,14 +173,84 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
   return node;
 }
 
+Task<void> Opener::TakeBackLast() {
+  Node* const node = added_.back();
+  added_.pop_back();
+  co_await node->in_flight().WaitIdle();
+  co_await node->driver().Close();
+  graph_.RemoveNode(node);
+}
+
 Task<void> Opener::Undo() {
-  while (!added_.empty()) {
-    Node* const node = added_.back();
-    added_.pop_back();
-    co_await node->in_flight().WaitIdle();
-    co_await node->driver().Close();
-    graph_.RemoveNode(node);
+  while (!added_.empty()) co_await TakeBackLast();
+}
+
+// --- Images that are open already --------------------------------------------
+
+Task<Node*> Opener::ShareFile(Node* file) {
+  BGFS_CHECK(file == added_.back());
+  const auto& opened = static_cast<const FileDriver&>(file->driver());
+  for (const auto& node : graph_.nodes()) {
+    if (node.get() == file || node->driver().format_name() != "file" ||
+        !node->options().Like(file->options())) {
+      continue;
+    }
+    const auto& other = static_cast<const FileDriver&>(node->driver());
+    if (!other.Like(opened)) continue;
+    Node* const found = node.get();
+    co_await TakeBackLast();
+    co_return found;
   }
+  co_return file;
+}
+
+Node* Opener::FindFormat(absl::string_view format, const proto::Node& spec,
+                         const Node* file, const Node* below) const {
+  const NodeOptions options = OptionsOf(spec);
+  for (const auto& node : graph_.nodes()) {
+    const Child* const edge = node->child("file");
+    if (edge == nullptr || &edge->node() != file ||
+        node->driver().format_name() != format ||
+        !node->options().Like(options)) {
+      continue;
+    }
+    const Child* const backing = node->backing();
+    if ((backing == nullptr ? nullptr : &backing->node()) != below) continue;
+    if (format == "raw" &&
+        !static_cast<const RawDriver&>(node->driver()).whole()) {
+      continue;
+    }
+    return node.get();
+  }
+  return nullptr;
+}
+
+Task<absl::StatusOr<std::vector<FileIdentity>>> FindHostFiles(
+    Loop* loop, std::vector<proto::Node> specs, OpenContext context) {
+  context.warn = nullptr;  // who opens them is told
+  Graph graph(loop);
+  Opener opener(graph, context);
+  absl::StatusOr<std::vector<FileIdentity>> found = std::vector<FileIdentity>();
+  for (proto::Node& spec : specs) {
+    spec.set_read_only(true);
+    spec.set_force_share(true);
+    if (spec.has_qcow2() && &spec == &specs.back()) {
+      found = co_await opener.FindNamedFiles(spec);
+      break;
+    }
+    const auto node = co_await opener.Open(spec);
+    if (!node.ok()) {
+      found = node.status();
+      break;
+    }
+    if (spec.has_file()) {
+      const auto& file = static_cast<const FileDriver&>((*node)->driver());
+      found = std::vector<FileIdentity>{
+          {file.filename(), file.device(), file.inode()}};
+    }
+  }
+  co_await opener.Undo();
+  co_return found;
 }
 
 void Inherit(const proto::Node& parent, proto::Node* child) {

@@ -4,6 +4,10 @@
 #ifndef BGFS_DRIVERS_CREATE_H_
 #define BGFS_DRIVERS_CREATE_H_
 
+#include <cstdint>
+#include <string>
+#include <vector>
+
 #include "absl/status/statusor.h"
 #include "drivers/open_context.h"
 #include "graph/graph.h"
@@ -25,10 +29,28 @@ inline constexpr int64_t kMaxChainCacheBytes = int64_t{256} << 20;
 // At the graph's home. Sizes are plain numbers of bytes; a node that does not
 // say whether it is read_only is; file names are used as they stand.
 //
+// An image that a header names may be open in the graph already, for reading
+// and in the same way: then its node is shared, unless the qcow2 says
+// share_base: false.
+//
 // When it fails nothing is left: what it opened is closed and taken back. The
 // message is one line: which file or node, what, and what to do.
 Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
                                      const OpenContext& context);
+
+// Which file of the host it is.
+struct FileIdentity {
+  std::string name;
+  uint64_t device = 0;
+  uint64_t inode = 0;
+};
+
+// Of a `file` node its file; of a qcow2 image, the last of `specs` (before it
+// comes what its file stands on), the files that its header leads to, none
+// where a backing is configured. They are opened in passing, without locks and
+// for reading only. `specs` are complete as in OpenNode(). On `loop`.
+Task<absl::StatusOr<std::vector<FileIdentity>>> FindHostFiles(
+    Loop* loop, std::vector<proto::Node> specs, OpenContext context);
 
 }  // namespace bgfs
 

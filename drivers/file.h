@@ -57,6 +57,13 @@ class FileDriver final : public Driver {
   // Which file it is; of an open one.
   uint64_t device() const { return device_; }
   uint64_t inode() const { return inode_; }
+  // Whether both have opened one file in the same way.
+  bool Like(const FileDriver& other) const {
+    return device_ == other.device_ && inode_ == other.inode_ &&
+           options_.direct == other.options_.direct &&
+           options_.locking == other.options_.locking &&
+           options_.force_share == other.options_.force_share;
+  }
 
   absl::string_view format_name() const override { return "file"; }
   // Bytes that the file no longer has, because something cut it short, read as

@@ -22,6 +22,10 @@ struct OpenContext {
   proto::ImplicitFiles::Policy implicit_files = proto::ImplicitFiles::SAME_DIR;
   // Folders (and everything below them) where it may lead besides.
   std::vector<std::string> allow_implicit;
+  // The node that is opened, and what its header names, are open so many times
+  // in this daemon; together they have the memory that one may have for caches.
+  int copies = 1;
+  int named_copies = 1;
   // Drivers keep a copy.
   WarningSink warn;
 };

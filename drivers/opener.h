@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "drivers/create.h"
 #include "drivers/open_context.h"
 #include "graph/graph.h"
 #include "proto/bgfs.pb.h"
@@ -67,6 +68,19 @@ class Opener {
   // Closes and takes back all that was added.
   Task<void> Undo();
 
+  // The file node of an image that a header names: `file`, or if another node
+  // has opened that file in the same way, that one; then `file`, the last that
+  // was added, is taken back.
+  Task<Node*> ShareFile(Node* file);
+  // A node of the graph that is what OpenNode() would make of `file`, or null.
+  // `below`: the backing of a qcow2, null for none and for "raw".
+  Node* FindFormat(absl::string_view format, const proto::Node& spec,
+                   const Node* file, const Node* below) const;
+
+  // The files that a header leads to. What was added stays.
+  Task<absl::StatusOr<std::vector<FileIdentity>>> FindNamedFiles(
+      const proto::Node& spec);  // chain.cc
+
  private:
   Task<absl::StatusOr<Node*>> OpenDriver(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenFile(const proto::Node& spec);
@@ -76,9 +90,11 @@ class Opener {
   Task<absl::StatusOr<Node*>> OpenMemory(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,
                                              const proto::File& file);
+  static NodeOptions OptionsOf(const proto::Node& spec);
   absl::StatusOr<Node*> AddNode(const proto::Node& spec,
                                 std::unique_ptr<Driver> driver,
                                 std::vector<Edge> edges);
+  Task<void> TakeBackLast();
 
   Graph& graph_;
   const OpenContext& context_;

@@ -31,6 +31,9 @@ class RawDriver final : public Driver {
   // reaches past the end of the file.
   Task<absl::Status> Open();
 
+  // Whether it has no window: it shows the whole file.
+  bool whole() const { return options_.offset == 0 && !options_.size; }
+
   absl::string_view format_name() const override { return "raw"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
   // ENOSPC past the end of a window with a size.

@@ -116,6 +116,12 @@ struct NodeOptions {
   bool unmap = false;     // discard: UNMAP
   bool no_flush = false;  // cache.no_flush
   DetectZeroes detect_zeroes = DetectZeroes::kOff;
+
+  // Whether two nodes differ in nothing but their names.
+  bool Like(const NodeOptions& other) const {
+    return read_only == other.read_only && unmap == other.unmap &&
+           no_flush == other.no_flush && detect_zeroes == other.detect_zeroes;
+  }
 };
 
 // How a round of flushes ended, for those that waited for it.

@@ -12,6 +12,7 @@
 #include "config/cli/signals.h"
 #include "config/cli/version.h"
 #include "config/diagnostic.h"
+#include "config/shared_bases.h"
 #include "drivers/create.h"
 #include "fuse/fuse_export.h"
 #include "graph/async/make_loop.h"
@@ -38,6 +39,29 @@ Task<Learned> LearnOf(BlockExport* item) {
   const auto* fuse = static_cast<const fuse::FuseExport*>(item);
   co_return Learned{item->backend().size(), std::string(fuse->transport()),
                     fuse->agreement()};
+}
+
+// The step outlives the task, the context need not.
+Task<absl::StatusOr<Node*>> OpenStep(Graph* graph, const config::OpenNode& step,
+                                     OpenContext context) {
+  context.copies = step.copies;
+  context.named_copies = step.named_copies;
+  co_return co_await OpenNode(*graph, step.node, context);
+}
+
+// As config::FindFiles.
+absl::StatusOr<std::vector<config::NamedFile>> FindFiles(
+    const std::vector<proto::Node>& nodes, const OpenContext& context) {
+  absl::StatusOr<std::unique_ptr<HostLoop>> loop = MakeLoop("bgfs-bases");
+  if (!loop.ok()) return loop.status();
+  const auto found =
+      BlockOn(**loop, FindHostFiles(loop->get(), nodes, context));
+  if (!found.ok()) return found.status();
+  std::vector<config::NamedFile> files;
+  for (const FileIdentity& file : *found) {
+    files.push_back({file.name, file.device, file.inode});
+  }
+  return files;
 }
 
 // Another program may write to an image that is opened so.
@@ -125,11 +149,15 @@ void Daemon::Warn(absl::string_view line) {
   }
 }
 
-config::Factories Daemon::MakeFactories(const config::Plan& plan) {
+OpenContext Daemon::ContextOf(const config::Plan& plan) {
   OpenContext context;
   context.implicit_files = plan.implicit_files;
   context.allow_implicit = plan.allow_implicit;
   context.warn = [this](absl::string_view line) { Warn(line); };
+  return context;
+}
+
+config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   fuse::FuseExportOptions options;
   options.uid = geteuid();
   options.gid = getegid();
@@ -142,9 +170,9 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
                               options.transport](const std::string& name) {
     return StartHome(name, transport);
   };
-  factories.open_node = [context = std::move(context)](
-                            Graph* graph, const proto::Node& node) {
-    return OpenNode(*graph, node, context);
+  factories.open_node = [context = ContextOf(plan)](
+                            Graph* graph, const config::OpenNode& step) {
+    return OpenStep(graph, step, context);
   };
   factories.make_export = [options, one_file = job_->layout.one_file](
                               const proto::Export& item,
@@ -164,8 +192,16 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
 }
 
 absl::Status Daemon::Open() {
-  const config::Plan plan =
+  config::Plan plan =
       config::MakePlan(job_->source, [] { return Graph::NewNodeName(); });
+  if (absl::Status s = config::JoinSharedBases(
+          [context = ContextOf(plan)](const std::vector<proto::Node>& nodes) {
+            return FindFiles(nodes, context);
+          },
+          &plan);
+      !s.ok()) {
+    return s;
+  }
   auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));
   if (!live.ok()) return live.status();
   live_ = *std::move(live);

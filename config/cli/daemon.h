@@ -36,6 +36,7 @@
 #include "config/control.h"
 #include "config/plan.h"
 #include "config/source.h"
+#include "drivers/open_context.h"
 #include "fuse/device.h"
 #include "fuse/negotiate.h"
 
@@ -83,6 +84,7 @@ class Daemon final : public config::ControlHandler {
   static void NeverWaitForOwnPages();
   absl::Status Open();
   absl::Status Show();
+  OpenContext ContextOf(const config::Plan& plan);
   config::Factories MakeFactories(const config::Plan& plan);
   void Warn(absl::string_view line);
   void OnDisconnect(int export_index);

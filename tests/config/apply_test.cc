@@ -78,9 +78,9 @@ class ApplyTest : public ::testing::Test {
       loops_.push_back(name);
       return MakeLoop(name);
     };
-    factories.open_node = [this](Graph* graph, const proto::Node& node) {
-      opened_.push_back(node.node_name());
-      return bgfs::OpenNode(*graph, node, context_);
+    factories.open_node = [this](Graph* graph, const OpenNode& step) {
+      opened_.push_back(step.node.node_name());
+      return bgfs::OpenNode(*graph, step.node, context_);
     };
     factories.make_export = [this](const proto::Export& item,
                                    std::unique_ptr<Backend> backend)

@@ -396,6 +396,32 @@ TEST(ValidateTest, WithoutATextThereAreNoPlaces) {
                           "node name \"a\" is used twice"));
 }
 
+TEST(ValidateTest, ABaseOfItsOwnMustNotBeWritten) {
+  const std::string base =
+      "nodes { node_name: \"base\" read_only: false null {} }\n";
+  const std::string top =
+      "nodes { node_name: \"a\" qcow2 { file { filename: \"a\" }\n"
+      "backing_inline { raw { file_node: \"base\" } } share_base: false } }";
+  EXPECT_THAT(Mistakes(base + top),
+              ElementsAre("c:3:46: node \"a\" has share_base: false, but node "
+                          "\"base\" below it is opened for writing; make that "
+                          "read_only"));
+}
+
+// Each stands on all that follow.
+TEST(ValidateTest, BasesAreCopiedWithinABound) {
+  std::string text = "nodes { node_name: \"n150\" null {} }\n";
+  for (int i = 0; i < 150; ++i) {
+    absl::StrAppend(&text, "nodes { node_name: \"n", i,
+                    "\" qcow2 { share_base: false file { filename: \"f", i,
+                    "\" } backing: \"n", i + 1, "\" } }\n");
+  }
+  EXPECT_THAT(Mistakes(text),
+              ElementsAre("c:40:34: share_base: false makes more than 10000 "
+                          "copies of nodes; let some overlays share their "
+                          "base"));
+}
+
 // Texts of the length that is allowed, and on one line, that make a careless
 // check take quadratic time or memory.
 template <typename Item>

@@ -243,6 +243,120 @@ TEST_F(ChainTest, SharesOneBoundForTheCachesOfADeepChain) {
   EXPECT_EQ(CacheBytes("31"), 8 << 20);
 }
 
+TEST_F(ChainTest, CopiesHaveTheCachesOfOneAmongThem) {
+  Shell("qemu-img create -q -f qcow2 $D/base.qcow2 1T");
+  Shell("qemu-img create -q -u -f qcow2 -F qcow2 -b base.qcow2 $D/top 1T");
+  const auto cache_bytes = [](const bgfs::Node& node) {
+    return static_cast<const qcow2::Qcow2&>(node.driver())
+               .l2_cache()
+               .capacity() *
+           qcow2::L2Cache::kMaxSliceBytes;
+  };
+  graph_.context().copies = 2;
+  graph_.context().named_copies = 4;
+  for (const int64_t mib : {32, 4}) {
+    const auto node = graph_.Open(
+        absl::StrCat("qcow2 { file { filename: \"", folder_ / "top", "\" } ",
+                     mib == 32 ? "" : "l2_cache_size: \"4194304\"", " }"));
+    ASSERT_TRUE(node.ok()) << node.status();
+    EXPECT_EQ(cache_bytes(**node), (mib << 20) / 2);
+    EXPECT_EQ(cache_bytes((*node)->backing()->node()), (mib << 20) / 4);
+    ASSERT_TRUE(graph_.Close().ok());
+  }
+}
+
+TEST_F(ChainTest, SharesWhatAnotherChainHasOpen) {
+  Overlay("mid.qcow2", "base.img");
+  std::filesystem::create_symlink("mid.qcow2", folder_ / "link");
+  Overlay("a.qcow2", "mid.qcow2", "-F qcow2");
+  Overlay("b.qcow2", folder_ / "link", "-F qcow2");
+  Overlay("c.qcow2", "base.img");
+  const auto a = graph_.Open(Node(folder_ / "a.qcow2"));
+  ASSERT_TRUE(a.ok()) << a.status();
+  EXPECT_THAT(graph_.graph().nodes(), SizeIs(6));
+  const auto b = graph_.Open(Node(folder_ / "b.qcow2"));
+  ASSERT_TRUE(b.ok()) << b.status();
+  EXPECT_THAT(graph_.graph().nodes(), SizeIs(8));
+  const bgfs::Node& mid = (*a)->backing()->node();
+  EXPECT_EQ(&(*b)->backing()->node(), &mid);
+  const auto c = graph_.Open(Node(folder_ / "c.qcow2"));
+  ASSERT_TRUE(c.ok()) << c.status();
+  EXPECT_THAT(graph_.graph().nodes(), SizeIs(10));
+  EXPECT_EQ(&(*c)->backing()->node(), &mid.backing()->node());
+  auto disk = graph_.Attach(*b, kConsistentRead);
+  ASSERT_TRUE(disk.ok());
+  EXPECT_EQ((*disk)->Read(0, 2), "rr");
+}
+
+TEST_F(ChainTest, SharesNothingThatIsOpenInAnotherWay) {
+  Overlay("a.qcow2", "base.img");
+  Overlay("b.qcow2", "base.img");
+  const auto opened_anew = [this](const std::string& more) {
+    const size_t before = graph_.graph().nodes().size();
+    const auto node = graph_.Open(more);
+    EXPECT_TRUE(node.ok()) << node.status();
+    return graph_.graph().nodes().size() - before;
+  };
+  // The file is the window's, too.
+  EXPECT_EQ(opened_anew(absl::StrCat("raw { offset: \"4096\" file { filename: "
+                                     "\"",
+                                     folder_ / "base.img", "\" } }")),
+            2U);
+  EXPECT_EQ(opened_anew(Node(folder_ / "a.qcow2")), 3U);
+  EXPECT_EQ(opened_anew(Node(folder_ / "b.qcow2")), 2U);
+  EXPECT_EQ(opened_anew(Node(folder_ / "b.qcow2", "force_share: true")), 4U);
+  EXPECT_EQ(opened_anew(Node(folder_ / "b.qcow2", "cache { no_flush: true }")),
+            4U);
+  EXPECT_EQ(opened_anew(absl::StrCat("qcow2 { share_base: false file { "
+                                     "filename: \"",
+                                     folder_ / "b.qcow2", "\" } }")),
+            4U);
+}
+
+// One file, but the name in it leads elsewhere.
+TEST_F(ChainTest, SharesNoImageThatStandsOnAnother) {
+  std::filesystem::create_directory(folder_ / "sub");
+  folder_.Write("sub/base.img", std::string(65536, 's'));
+  Overlay("mid.qcow2", "base.img");
+  std::filesystem::create_hard_link(folder_ / "mid.qcow2",
+                                    folder_ / "sub/mid.qcow2");
+  Overlay("a.qcow2", "mid.qcow2", "-F qcow2");
+  Overlay("sub/b.qcow2", "mid.qcow2", "-F qcow2");
+  const auto a = graph_.Disk(Node(folder_ / "a.qcow2"), kConsistentRead);
+  const auto b = graph_.Disk(Node(folder_ / "sub/b.qcow2"), kConsistentRead);
+  EXPECT_EQ(a->Read(0, 2), "rr");
+  EXPECT_EQ(b->Read(0, 2), "ss");
+  EXPECT_THAT(graph_.graph().nodes(), SizeIs(11));
+}
+
+TEST_F(ChainTest, FindsTheFilesThatHeadersName) {
+  Overlay("mid.qcow2", "base.img");
+  Overlay("a.qcow2", "mid.qcow2", "-F qcow2");
+  const auto names = [this](const std::vector<std::string>& texts) {
+    std::vector<proto::Node> specs;
+    for (const std::string& text : texts) specs.push_back(ParseNode(text));
+    const auto found = BlockOn(
+        graph_.loop(), FindHostFiles(&graph_.loop(), specs, OpenContext()));
+    EXPECT_TRUE(found.ok()) << found.status();
+    std::vector<std::string> names;
+    for (const FileIdentity& file : *found) names.push_back(file.name);
+    return names;
+  };
+  const std::string file = absl::StrCat("node_name: \"f\" file { filename: \"",
+                                        folder_ / "a.qcow2", "\" }");
+  EXPECT_THAT(names({file}), ElementsAre(folder_ / "a.qcow2"));
+  EXPECT_THAT(names({file, "qcow2 { file_node: \"f\" }"}),
+              ElementsAre(folder_ / "mid.qcow2", folder_ / "base.img"));
+  EXPECT_THAT(names({file, "qcow2 { file_node: \"f\" backing: \"x\" }"}),
+              IsEmpty());
+  std::filesystem::remove(folder_ / "base.img");
+  EXPECT_FALSE(BlockOn(graph_.loop(),
+                       FindHostFiles(&graph_.loop(),
+                                     {ParseNode(Node(folder_ / "a.qcow2"))},
+                                     OpenContext()))
+                   .ok());
+}
+
 TEST_F(ChainTest, AWarmReadSkipsTheLayersThatHaveNothing) {
   Overlay("0", "base.img");
   for (int i = 1; i < 6; ++i) {
