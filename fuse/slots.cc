@@ -3,14 +3,31 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "graph/async/check.h"
 
 namespace bgfs::fuse {
+namespace {
+
+// Every connection has one.
+std::atomic<size_t> pools{0};
+
+}  // namespace
+
+size_t SlotPool::MaxKeptBytes() {
+  return kMaxKeptBytes /
+         std::max<size_t>(1, pools.load(std::memory_order_relaxed));
+}
+
+SlotPool::SlotPool(Transport* owner, Map map) : owner_(owner), map_(map) {
+  pools.fetch_add(1, std::memory_order_relaxed);
+}
 
 SlotPool::~SlotPool() {
   BGFS_CHECK(in_use_ == 0);
+  pools.fetch_sub(1, std::memory_order_relaxed);
   for (const Chunk& chunk : chunks_) {
     munmap(chunk.memory, kSlotsPerChunk * kStride);
   }
@@ -56,8 +73,8 @@ void SlotPool::Return(Slot* slot) {
   if (slot->touched > slot->kept_bytes) {
     kept_bytes_ += slot->touched - slot->kept_bytes;
     slot->kept_bytes = slot->touched;
-    if (kept_bytes_ > kMaxKeptBytes) GiveBack(slot);
   }
+  if (slot->kept_bytes > 0 && kept_bytes_ > MaxKeptBytes()) GiveBack(slot);
 }
 
 void SlotPool::GiveBack(Slot* slot) {

@@ -8,7 +8,8 @@
 //
 // Slots are made when they are needed and reused last in, first out, so that a
 // quiet connection stays in few pages. Memory that was touched is given back
-// when the connection is idle, or at once beyond kMaxKeptBytes.
+// when the connection is idle, or at once beyond the connection's share of
+// kMaxKeptBytes, which all connections of the process have together.
 #ifndef BGFS_FUSE_SLOTS_H_
 #define BGFS_FUSE_SLOTS_H_
 
@@ -32,6 +33,8 @@ class SlotPool {
   // others (a thread waits behind each) still come through.
   static constexpr size_t kMaxSlots = 1024;
   static constexpr size_t kMaxKeptBytes = size_t{64} << 20;
+  // The share of one connection; smaller the more there are. From any thread.
+  static size_t MaxKeptBytes();
 
   struct Slot : Exchange {
     Slot* next_free = nullptr;
@@ -48,8 +51,7 @@ class SlotPool {
   using Map = void* (*)(size_t bytes);
   static void* MapMemory(size_t bytes);
 
-  explicit SlotPool(Transport* owner, Map map = MapMemory)
-      : owner_(owner), map_(map) {}
+  explicit SlotPool(Transport* owner, Map map = MapMemory);
   SlotPool(const SlotPool&) = delete;
   SlotPool& operator=(const SlotPool&) = delete;
   // All slots are back.

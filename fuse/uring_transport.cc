@@ -227,7 +227,7 @@ void UringTransport::Finish(Exchange* exchange, int error, uint32_t bytes) {
   header.entry.payload_bytes = bytes;
   Submit(entry, kRingCommitAndFetch, header.entry.commit_id);
   entry->accepted.reset();
-  if (kept_bytes_ > kMaxKeptBytes) {
+  if (kept_bytes_ > SlotPool::MaxKeptBytes()) {
     loop_->SubmitNow();
     GiveBack(entry);
   }

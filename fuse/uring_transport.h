@@ -15,7 +15,7 @@
 // More entries in a queue than there are background requests in all: a stat or
 // an umount still comes through while all of the asynchronous I/O is parked.
 // Memory that an entry has touched is given back when the connection is idle,
-// or soon beyond kMaxKeptBytes.
+// or soon beyond the connection's share (SlotPool::MaxKeptBytes()).
 #ifndef BGFS_FUSE_URING_TRANSPORT_H_
 #define BGFS_FUSE_URING_TRANSPORT_H_
 
@@ -40,7 +40,6 @@ class UringTransport final : public Transport {
   static constexpr uint16_t kMaxBackground = 32;
   static constexpr size_t kEntriesPerQueue = kMaxBackground + 2;
   static constexpr uint32_t kPayloadBytes = SlotPool::kPayloadBytes;
-  static constexpr size_t kMaxKeptBytes = SlotPool::kMaxKeptBytes;
 
   // Other than these only in tests.
   struct Options {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <set>
 #include <vector>
 
@@ -67,6 +68,39 @@ TEST(Slots, GiveMemoryBack) {
   pool.Trim();
   EXPECT_EQ(pool.kept_bytes(), 0u);
   EXPECT_EQ(slots.front()->payload[0], 0);
+}
+
+TEST(Slots, TogetherKeepWhatOneMayKeep) {
+  EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes);
+  size_t kept = 0;
+  {
+    std::vector<std::unique_ptr<SlotPool>> pools;
+    for (int i = 0; i < 8; ++i) {
+      pools.push_back(std::make_unique<SlotPool>(nullptr));
+    }
+    EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes / 8);
+    for (const auto& pool : pools) {
+      std::vector<Slot*> slots;
+      for (int i = 0; i < 20; ++i) {
+        slots.push_back(pool->Take());
+        slots.back()->touched = slots.back()->capacity;
+      }
+      for (Slot* slot : slots) pool->Return(slot);
+      kept += pool->kept_bytes();
+    }
+    EXPECT_LE(kept, SlotPool::kMaxKeptBytes);
+    EXPECT_GT(kept, SlotPool::kMaxKeptBytes / 2);
+    // Those that were there first give back, too, what is now too much.
+    const size_t before = pools[0]->kept_bytes();
+    for (int i = 0; i < 8; ++i) {
+      pools.push_back(std::make_unique<SlotPool>(nullptr));
+    }
+    std::vector<Slot*> slots;
+    for (int i = 0; i < 20; ++i) slots.push_back(pools[0]->Take());
+    for (Slot* slot : slots) pools[0]->Return(slot);
+    EXPECT_LE(pools[0]->kept_bytes(), before / 2);
+  }
+  EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes);
 }
 
 }  // namespace
