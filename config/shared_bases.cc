@@ -33,14 +33,18 @@ class Joiner {
   }
 
   absl::Status Run() {
-    FindWritten();
+    std::vector<OpenNode*> images;
     for (Step& step : plan_->steps) {
       auto* open = std::get_if<OpenNode>(&step);
-      if (open == nullptr || !open->node.has_qcow2() ||
-          open->node.qcow2().has_backing()) {
-        continue;
+      if (open != nullptr && open->node.has_qcow2() &&
+          !open->node.qcow2().has_backing()) {
+        images.push_back(open);
       }
-      if (absl::Status s = Look(open); !s.ok()) return s;
+    }
+    if (images.empty()) return absl::OkStatus();
+    FindWritten();
+    for (OpenNode* image : images) {
+      if (absl::Status s = Look(image); !s.ok()) return s;
     }
     Join();
     CountCopies();

@@ -127,8 +127,13 @@ TEST_F(SharedBases, WhatCannotBeLookedAtIsLeftAsItIs) {
   EXPECT_THAT(Nodes(), ElementsAre("a 0 1/1", "b 1 1/1"));
 }
 
-TEST_F(SharedBases, OneImageIsNotLookedAt) {
+TEST_F(SharedBases, WhereNothingCanBeSharedNothingIsLookedAt) {
   ASSERT_TRUE(Join(Overlay("a", "/a.1")).ok());
+  ASSERT_TRUE(
+      Join("nodes { node_name: \"r\" raw { file { filename: \"/1\" } } }\n"
+           "nodes { node_name: \"s\" raw { file { filename: \"/2\" } } }\n"
+           "exports { id: \"r\" node: \"r\" writable: true fuse {} }\n")
+          .ok());
   EXPECT_EQ(host_.looks(), 0);
 }
 
