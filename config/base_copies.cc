@@ -1,6 +1,6 @@
 #include "config/base_copies.h"
 
-#include <algorithm>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -107,10 +107,8 @@ void CopyBases(const proto::Config& config, FlatGraph* graph) {
   const FlatGraph written = *graph;
   std::vector<bool> copied(written.nodes.size());
   std::vector<int> bases;
-  std::vector<int> origin;
-  for (size_t i = 0; i < written.nodes.size(); ++i) {
-    origin.push_back(static_cast<int>(i));
-  }
+  std::vector<int> origin(written.nodes.size());
+  std::iota(origin.begin(), origin.end(), 0);
   for (size_t i = 0; i < written.nodes.size(); ++i) {
     if (!HasOwnBase(written.nodes[i])) continue;
     for (FlatChild& child : graph->nodes[i].children) {
