@@ -197,7 +197,7 @@ Task<IoStatus> FileDriver::WriteWithTail(int64_t offset, IoView data) {
 
 Task<IoStatus> FileDriver::CopyRangeFrom(Request& request, int64_t offset,
                                          int64_t bytes, CopyTarget target) {
-  if (!CanCopy()) co_return IoError(ENOTSUP);
+  if (!BufferedRegular()) co_return IoError(ENOTSUP);
   co_return co_await target.edge->CopyRangeTo(&request, target.offset, bytes,
                                               {this, offset}, target.flags);
 }
@@ -205,7 +205,7 @@ Task<IoStatus> FileDriver::CopyRangeFrom(Request& request, int64_t offset,
 Task<IoStatus> FileDriver::CopyRangeTo(Request&, int64_t offset, int64_t bytes,
                                        CopySource source) {
   auto* from = dynamic_cast<FileDriver*>(source.leaf);
-  if (from == nullptr || !CanCopy()) co_return IoError(ENOTSUP);
+  if (from == nullptr || !BufferedRegular()) co_return IoError(ENOTSUP);
   for (int64_t done = 0; done < bytes;) {
     const int64_t count = co_await file_->CopyFrom(
         *from->file_, source.offset + done, offset + done, bytes - done);
@@ -360,6 +360,10 @@ Task<IoResult<int64_t>> FileDriver::AllocatedBytes() {
   co_return info->allocated_bytes;
 }
 
+HostBytes* FileDriver::host_bytes() {
+  return BufferedRegular() ? this : nullptr;
+}
+
 void FileDriver::RefreshLimits(Limits* limits) {
   limits->request_alignment = alignment_;
   limits->min_memory_alignment = memory_alignment_;
@@ -375,7 +379,12 @@ absl::Status FileDriver::PreparePermissions(const PermissionSet& users) {
   return lock_->Prepare(users);
 }
 
-void FileDriver::CommitPermissions() { lock_->Commit(); }
+// Who was let past the engine may still write after the last user here is gone.
+// The kernel then has our file open for him, and with it our locks: they stay
+// until both have closed it.
+void FileDriver::CommitPermissions() {
+  node().bypassed() ? lock_->Abort() : lock_->Commit();
+}
 
 void FileDriver::AbortPermissions() { lock_->Abort(); }
 

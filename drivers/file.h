@@ -28,12 +28,13 @@
 #include "drivers/open_context.h"
 #include "graph/async/file.h"
 #include "graph/driver.h"
+#include "graph/host_bytes.h"
 #include "graph/node.h"
 #include "proto/bgfs.pb.h"
 
 namespace bgfs {
 
-class FileDriver final : public Driver {
+class FileDriver final : public Driver, private HostBytes {
  public:
   struct Options {
     std::string filename;
@@ -88,6 +89,8 @@ class FileDriver final : public Driver {
                              CopySource source) override;
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
+  // Of a buffered regular file.
+  HostBytes* host_bytes() override;
   void RefreshLimits(Limits* limits) override;
   absl::Status PreparePermissions(const PermissionSet& users) override;
   void CommitPermissions() override;
@@ -97,7 +100,12 @@ class FileDriver final : public Driver {
  private:
   Task<absl::Status> OpenFiles();
 
-  bool CanCopy() const { return buffered_ == nullptr && !block_device_; }
+  int descriptor() const override { return file_->descriptor(); }
+  Task<IoResult<FileInfo>> Look(Request&) override { return file_->Stat(); }
+
+  bool BufferedRegular() const {
+    return buffered_ == nullptr && !block_device_;
+  }
 
   static Task<IoStatus> ReadFrom(File& file, int64_t offset, IoView data);
   // Whole blocks of `alignment` at a time.

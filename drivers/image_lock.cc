@@ -100,7 +100,10 @@ absl::Status ImageLock::Ask() const {
 absl::Status ImageLock::Conflict(Permissions right, bool they_use) const {
   std::string holders = file_->DescribeLockHolders();
   if (holders.empty()) {
-    holders = "another node of this daemon, or a program it cannot see";
+    holders =
+        "another node of this daemon, a program it cannot see, or a client of "
+        "a "
+        "passthrough export that has ended";
   }
   const bool writing = (wanted_.used & (kWrite | kResize)) != 0;
   return absl::UnavailableError(

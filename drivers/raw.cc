@@ -102,4 +102,18 @@ void RawDriver::OnChildResized(Child& child) {
   node().SetSize(std::max<int64_t>(0, child.size() - options_.offset));
 }
 
+HostBytes* RawDriver::host_bytes() {
+  const bool window = options_.offset != 0 || options_.size;
+  const bool in_file = file_->node().driver().host_bytes() != nullptr;
+  return !window && in_file ? this : nullptr;
+}
+
+int RawDriver::descriptor() const {
+  return file_->node().driver().host_bytes()->descriptor();
+}
+
+Task<IoResult<FileInfo>> RawDriver::Look(Request& request) {
+  return file_->Look(&request);
+}
+
 }  // namespace bgfs

@@ -14,11 +14,12 @@
 
 #include "absl/types/optional.h"
 #include "graph/driver.h"
+#include "graph/host_bytes.h"
 #include "graph/node.h"
 
 namespace bgfs {
 
-class RawDriver final : public Driver {
+class RawDriver final : public Driver, private HostBytes {
  public:
   struct Options {
     int64_t offset = 0;            // where the window begins, bytes
@@ -56,8 +57,13 @@ class RawDriver final : public Driver {
                              CopySource source) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void OnChildResized(Child& child) override;
+  // Its file's, where there is no window.
+  HostBytes* host_bytes() override;
 
  private:
+  int descriptor() const override;
+  Task<IoResult<FileInfo>> Look(Request& request) override;
+
   const Options options_;
   Child* file_ = nullptr;
 };

@@ -143,6 +143,23 @@ Task<IoStatus> Backend::Flush() {
   co_return co_await root_->Flush();
 }
 
+// What has the bytes of one file has one child at most.
+void Backend::LetBypass() {
+  Node* below = &node();
+  below->bypassed_ = true;
+  while (!below->children().empty()) {
+    below = &below->children().front()->node();
+    below->bypassed_ = true;
+  }
+}
+
+Task<IoResult<FileInfo>> Backend::Look() {
+  if (!home().IsCurrent()) co_return co_await RunOn(home(), Look());
+  if (gate_closed()) co_await PassGate();
+  const auto entered = Enter();
+  co_return co_await root_->Look(nullptr);
+}
+
 Task<IoResult<BlockStatus>> Backend::Status(int64_t offset, int64_t bytes) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Status(offset, bytes));

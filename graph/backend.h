@@ -64,6 +64,14 @@ class Backend {
   void SetWritethrough(bool writethrough) { writethrough_ = writethrough; }
   bool writethrough() const { return writethrough_; }
 
+  // Clients write to the node past the engine from now on (HostBytes): each
+  // flush goes to the disk, and Look() tells what became of the size. At home;
+  // for a node whose driver has that ability, and that nobody else uses.
+  void LetBypass();
+  // Gives the node the size that its file has now, and tells of the file. Where
+  // the driver has HostBytes.
+  Task<IoResult<FileInfo>> Look();
+
   // Called at home whenever the node's size has changed. Must not wait.
   void SetOnResize(absl::AnyInvocable<void()> on_resize) {
     on_resize_ = std::move(on_resize);

@@ -28,6 +28,7 @@
 namespace bgfs {
 
 class Child;
+class HostBytes;
 class Node;
 class Request;
 
@@ -109,6 +110,9 @@ class Driver {
   // Bytes that this node's own layer takes on the host's disk (its file's,
   // for a format), without backing layers.
   virtual Task<IoResult<int64_t>> AllocatedBytes() = 0;
+
+  // The ability of host_bytes.h, or null.
+  virtual HostBytes* host_bytes() { return nullptr; }
 
   // Sets the driver's own limits; transfer and memory limits have been merged
   // from the children before.

@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "graph/io.h"
 #include "graph/node.h"
 
 namespace bgfs {
@@ -46,6 +47,8 @@ class Flusher {
 
  private:
   static Task<IoStatus> RunRound(Node& node) {
+    // Whether there is something new is not known here.
+    if (node.bypassed_) NodeIo::Wrote(node);
     const int64_t generation = node.write_generation_;
     BGFS_CO_TRY(co_await node.driver_->FlushToOs());
     if (node.flushed_generation_ != generation && !node.options_.no_flush) {

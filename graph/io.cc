@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "graph/async/check.h"
+#include "graph/host_bytes.h"
 
 namespace bgfs {
 
@@ -147,6 +148,23 @@ Task<IoStatus> Child::Truncate(Request* parent, int64_t size_bytes, bool exact,
   NodeIo::Changed(request);
   node_->statistics_.truncates.Count(0, status);
   co_return status;
+}
+
+// As a truncate to the size that it has already: neither another truncate nor a
+// write that grows the node is under way meanwhile.
+Task<IoResult<FileInfo>> Child::Look(Request* parent) {
+  Node& node = *node_;
+  HostBytes* const bytes = node.driver().host_bytes();
+  BGFS_CHECK(bytes != nullptr);
+  auto hold = node.in_flight_.Hold();
+  Request request(node, parent, RequestKind::kTruncate,
+                  Range::FromTo(node.size_, Range::kToInfinity), 0);
+  BGFS_CO_TRY(co_await NodeIo::Admit(*this, request));
+  const IoResult<FileInfo> info = co_await bytes->Look(request);
+  if (!info.ok()) co_return info.status();
+  if (info->size > kMaxNodeBytes) co_return IoError(EFBIG);
+  node.SetSize(info->size);
+  co_return info;
 }
 
 Task<IoResult<BlockStatus>> Child::Status(Request* parent, int64_t offset,

@@ -21,6 +21,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "graph/async/file.h"
 #include "graph/async/io_status.h"
 #include "graph/async/io_view.h"
 #include "graph/async/sync.h"
@@ -92,6 +93,9 @@ class Child {
   Task<IoStatus> Truncate(Request* parent, int64_t size_bytes, bool exact,
                           Preallocation preallocation);
   Task<IoStatus> Flush();
+  // Looks at the file of a node whose driver has HostBytes: the node has its
+  // size then. EFBIG where that is more than a node's may be.
+  Task<IoResult<FileInfo>> Look(Request* parent);
   // Of this layer; AllocatedAbove() and StatusOfChain() (status.h) walk down.
   // A range past the end gives kEof | kZero.
   Task<IoResult<BlockStatus>> Status(Request* parent, int64_t offset,
@@ -142,6 +146,8 @@ class Node {
   const std::string& name() const { return options_.name; }
   const NodeOptions& options() const { return options_; }
   bool read_only() const { return options_.read_only; }
+  // Whether clients may write to it past the engine (Backend::LetBypass()).
+  bool bypassed() const { return bypassed_; }
   Driver& driver() const { return *driver_; }
   Graph& graph() const { return *graph_; }
   Loop& home() const;
@@ -207,6 +213,7 @@ class Node {
   RequestTracker requests_;
   InFlight in_flight_;
   int drains_ = 0;  // that are active on this node
+  bool bypassed_ = false;
 
   // A node is born with something to flush: its predecessor may have died.
   int64_t write_generation_ = 1;

@@ -60,7 +60,8 @@ struct FileInfo {
   // What O_DIRECT asks of offset and length, and of memory; 1 if buffered.
   int64_t request_alignment = 1;
   int64_t memory_alignment = 1;
-  uint64_t device = 0;  // with inode: which file it is
+  int64_t modified_ns = 0;  // since 1970: when its data was last written
+  uint64_t device = 0;      // with inode: which file it is
   uint64_t inode = 0;
 };
 
@@ -72,6 +73,9 @@ struct OpenOptions {
 class File {
  public:
   virtual ~File() = default;  // closes; nothing may be in flight
+
+  // Of the host, and the file's; -1 where there is none.
+  virtual int descriptor() const { return -1; }
 
   // Starts `op`. True when it completed at once, with op->result set; else
   // op->waiter is resumed on the loop's thread when it has completed.

@@ -253,6 +253,8 @@ Task<IoResult<FileInfo>> HostFile::Stat() {
   result.allocated_bytes =
       S_ISBLK(info.st_mode) ? result.size : int64_t{info.st_blocks} * 512;
   result.optimal_io = std::max<int64_t>(4096, info.st_blksize);
+  result.modified_ns =
+      int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
   result.device = info.st_dev;
   result.inode = info.st_ino;
   co_return result;

@@ -49,6 +49,7 @@ class HostFile : public File {
         write_lane_(loop) {}
   ~HostFile() override;
 
+  int descriptor() const final { return fd_; }
   bool Start(FileOp* op) final;
   Task<IoResult<FileInfo>> Stat() final;
   Task<IoResult<int64_t>> SeekData(int64_t offset) final;
