@@ -8,14 +8,18 @@
 #define BGFS_FUSE_ABI_H_
 
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace bgfs::fuse {
 
 // INIT flags above bit 31; they travel in flags2 (shifted down by 32) and count
 // only where FUSE_INIT_EXT is set in flags.
 inline constexpr uint64_t kInitDirectIoAllowMmap = uint64_t{1} << 36;  // 6.6
+inline constexpr uint64_t kInitPassthrough = uint64_t{1} << 37;        // 6.9
 inline constexpr uint64_t kInitHasResend = uint64_t{1} << 39;          // 6.9
 inline constexpr uint64_t kInitOverIoUring = uint64_t{1} << 41;        // 6.14
 
@@ -33,6 +37,43 @@ inline constexpr uint32_t kOpCopyFileRange64 =
 struct CopyFileRangeOut {
   uint64_t bytes_copied;
 };
+
+// --- Passthrough (7.40, Linux 6.9) ---
+//
+// The kernel is told of a file by kBackingOpen on the /dev/fuse descriptor, and
+// gives it a number. What is opened with kOpenPassthrough and that number
+// reads, writes and maps the file.
+
+inline constexpr uint32_t kOpenPassthrough = uint32_t{1} << 7;
+
+// fuse_open_out, whose last member has got a meaning.
+struct OpenOut {
+  uint64_t handle;
+  uint32_t open_flags;
+  int32_t backing_id;
+};
+static_assert(sizeof(OpenOut) == sizeof(fuse_open_out));
+
+struct BackingMap {
+  int32_t fd;
+  uint32_t flags;    // 0
+  uint64_t padding;  // 0
+};
+
+// Gives the number, which is not 0.
+inline constexpr unsigned long kBackingOpen =
+    _IOW(FUSE_DEV_IOC_MAGIC, 1, BackingMap);
+
+// On how many file systems the file may stand, its own and ours included; the
+// member is called max_stack_depth. The kernel's limit is 2: an image on
+// overlayfs.
+inline constexpr uint32_t kMaxStackDepth = 2;
+
+inline void SetStackDepth(uint32_t depth, fuse_init_out* out) {
+  constexpr size_t kAt =
+      offsetof(fuse_init_out, flags2) + sizeof(fuse_init_out::flags2);
+  std::memcpy(reinterpret_cast<char*>(out) + kAt, &depth, sizeof(depth));
+}
 
 // --- Over io_uring (7.42, Linux 6.14) ---
 //

@@ -34,9 +34,11 @@ void Connection::OnEnd() {
 }
 
 void Connection::OnInit(Exchange* exchange) {
+  Carries carries = transport_->carries();
+  carries.init_flags |= init_flags_;
   fuse_init_out out;
-  const IoStatus agreed = Negotiate(exchange->request.args.init, mask_,
-                                    transport_->carries(), &out, &agreement_);
+  const IoStatus agreed =
+      Negotiate(exchange->request.args.init, mask_, carries, &out, &agreement_);
   if (!agreed.ok()) {
     exchange->ReplyError(agreed.error());
     return settled_.Set();

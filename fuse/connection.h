@@ -19,8 +19,12 @@ namespace bgfs::fuse {
 // Used on the transport's loop.
 class Connection final : private Transport::Handler {
  public:
-  Connection(std::unique_ptr<Transport> transport, KernelMask mask)
-      : transport_(std::move(transport)), mask_(mask) {}
+  // `init_flags`: what INIT may agree on beside what the transport carries.
+  Connection(std::unique_ptr<Transport> transport, KernelMask mask,
+             uint64_t init_flags = 0)
+      : transport_(std::move(transport)),
+        mask_(mask),
+        init_flags_(init_flags) {}
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -53,6 +57,7 @@ class Connection final : private Transport::Handler {
 
   const std::unique_ptr<Transport> transport_;
   const KernelMask mask_;
+  const uint64_t init_flags_;
   Agreement agreement_;
   int refusal_ = 0;
   std::vector<Inode*> inodes_;  // by node id - 1

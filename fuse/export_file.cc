@@ -1,7 +1,6 @@
 #include "fuse/export_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -22,6 +21,11 @@ timespec Now() {
   timespec now = {};
   clock_gettime(CLOCK_REALTIME_COARSE, &now);
   return now;
+}
+
+timespec FromNs(int64_t ns) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  return {.tv_sec = ns / kSecond, .tv_nsec = ns % kSecond};
 }
 
 // The size that transfers are best multiples of; loop devices take it for their
@@ -55,6 +59,7 @@ ExportFile::ExportFile(uint64_t node_id, Options options, Backend* backend,
       agreement_(agreement),
       invalidate_(std::move(invalidate)),
       cached_(options.cached),
+      passthrough_(options.passthrough),
       seek_limit_ns_(options.seek_limit_ns),
       mode_(options.mode & kPermissionBits),
       uid_(options.uid),
@@ -65,6 +70,30 @@ ExportFile::ExportFile(uint64_t node_id, Options options, Backend* backend,
       kernel_size_(backend->size()) {}
 
 Task<IoResult<uint32_t>> ExportFile::Serve(Exchange* exchange) {
+  if (passthrough_ == nullptr) return ServeNow(exchange);
+  return LookAndServe(exchange);
+}
+
+Task<IoResult<uint32_t>> ExportFile::LookAndServe(Exchange* exchange) {
+  // Attributes() looks itself.
+  if (exchange->request.opcode != FUSE_GETATTR) BGFS_CO_TRY(co_await Look());
+  co_return co_await ServeNow(exchange);
+}
+
+// The kernel knows the size that its own writes have made.
+Task<IoStatus> ExportFile::Look() {
+  const OwnResize own(this);
+  const IoResult<FileInfo> info = co_await backend_->Look();
+  if (!info.ok()) co_return info.status();
+  kernel_size_ = backend_->size();
+  if (info->modified_ns != host_modified_ns_) {
+    host_modified_ns_ = info->modified_ns;
+    modified_ = changed_ = FromNs(info->modified_ns);
+  }
+  co_return IoStatus();
+}
+
+Task<IoResult<uint32_t>> ExportFile::ServeNow(Exchange* exchange) {
   switch (exchange->request.opcode) {
     case FUSE_READ:
       return Read(exchange);
@@ -101,6 +130,13 @@ Task<IoResult<uint32_t>> ExportFile::Serve(Exchange* exchange) {
 IoResult<uint32_t> ExportFile::Open(Exchange* exchange) const {
   const uint32_t access = exchange->request.args.open.flags & O_ACCMODE;
   if (access != O_RDONLY && !backend_->writable()) return IoError(EROFS);
+  if (passthrough_ != nullptr) {
+    const absl::StatusOr<int32_t>& id = passthrough_->BackingId(*agreement_);
+    if (!id.ok()) return IoError(EIO);
+    return exchange->Put(OpenOut{.handle = 0,
+                                 .open_flags = kOpenPassthrough | FOPEN_NOFLUSH,
+                                 .backing_id = *id});
+  }
   fuse_open_out out = {};
   out.open_flags = cached_ ? FOPEN_KEEP_CACHE | FOPEN_NOFLUSH
                            : agreement_->direct_open_flags;
@@ -122,6 +158,7 @@ Task<uint64_t> ExportFile::AllocatedBytes() {
 }
 
 Task<IoResult<fuse_attr>> ExportFile::Attributes() {
+  if (passthrough_ != nullptr) BGFS_CO_TRY(co_await Look());
   const uint64_t allocated = co_await AllocatedBytes();
   fuse_attr out = {};
   out.ino = node_id();
@@ -130,7 +167,7 @@ Task<IoResult<fuse_attr>> ExportFile::Attributes() {
   out.size = static_cast<uint64_t>(kernel_size_);
   out.blocks = (allocated + kStatBlockBytes - 1) / kStatBlockBytes;
   out.blksize = OptimalBlock(backend_->node().limits());
-  out.mode = S_IFREG | mode_;
+  out.mode = type_ | mode_;
   out.nlink = 1;
   out.uid = uid_;
   out.gid = gid_;

@@ -13,6 +13,7 @@
 #ifndef BGFS_FUSE_EXPORT_FILE_H_
 #define BGFS_FUSE_EXPORT_FILE_H_
 
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include "absl/functional/any_invocable.h"
 #include "fuse/inode.h"
 #include "fuse/negotiate.h"
+#include "fuse/passthrough.h"
 #include "graph/backend.h"
 
 namespace bgfs::fuse {
@@ -35,6 +37,9 @@ class ExportFile final : public Inode {
     // The kernel keeps what it has read. Only where nobody can change the bytes
     // below: a read-only export of a graph that is read-only throughout.
     bool cached = false;
+    // The kernel carries the data itself; null where it does not. Outlives the
+    // file.
+    Passthrough* passthrough = nullptr;
     // A SEEK_DATA or SEEK_HOLE that takes longer gives up.
     int64_t seek_limit_ns = 5'000'000'000;
   };
@@ -46,6 +51,12 @@ class ExportFile final : public Inode {
 
   // The size of the backend has changed.
   void OnResize() { TellSize(); }
+
+  // From the next GETATTR on it looks like a folder: the kernel then gives up
+  // the file, and fails with EIO whatever an open handle asks of it. Nothing
+  // else stops those that data passes through to; mappings stay even so. (Linux
+  // 6.18, fuse_do_getattr in fs/fuse/dir.c.)
+  void CutOff() { type_ = S_IFDIR; }
 
   Task<IoResult<uint32_t>> Serve(Exchange* exchange) override;
   Task<IoResult<fuse_attr>> Attributes() override;
@@ -69,6 +80,11 @@ class ExportFile final : public Inode {
    private:
     ExportFile* file_;
   };
+
+  Task<IoResult<uint32_t>> ServeNow(Exchange* exchange);
+  Task<IoResult<uint32_t>> LookAndServe(Exchange* exchange);
+  // With passthrough: sees what clients have done meanwhile.
+  Task<IoStatus> Look();
 
   IoResult<uint32_t> Open(Exchange* exchange) const;
   Task<IoResult<uint32_t>> SetAttributes(Exchange* exchange);
@@ -98,10 +114,13 @@ class ExportFile final : public Inode {
   const Agreement* const agreement_;
   absl::AnyInvocable<void()> invalidate_;
   const bool cached_;
+  Passthrough* const passthrough_;
   const int64_t seek_limit_ns_;
+  mode_t type_ = S_IFREG;
   mode_t mode_;
   uid_t uid_;
   gid_t gid_;
+  int64_t host_modified_ns_ = 0;  // as Look() saw it last
   timespec accessed_;
   timespec modified_;
   timespec changed_;

@@ -2,8 +2,10 @@
 
 #include <cerrno>
 
+#include "absl/strings/str_cat.h"
 #include "fuse/ring_support.h"
 #include "graph/async/check.h"
+#include "graph/host_bytes.h"
 
 namespace bgfs::fuse {
 namespace {
@@ -24,6 +26,9 @@ bool ReadOnlyThroughout(const Node& node) {
 absl::Status FuseExport::Serve(Device device,
                                absl::AnyInvocable<void()> on_disconnect) {
   BGFS_CHECK(connection_ == nullptr && !shutting_down());
+  if (options_.passthrough) {
+    if (absl::Status s = PreparePassthrough(device); !s.ok()) return s;
+  }
   auto transport =
       MakeTransport(&backend().home(), std::move(device), options_.transport);
   if (!transport.ok()) return transport.status();
@@ -35,8 +40,10 @@ absl::Status FuseExport::Serve(Device device,
   file.seek_limit_ns = options_.seek_limit_ns;
   file.cached = options_.cache_read_only && !backend().writable() &&
                 ReadOnlyThroughout(backend().node());
+  file.passthrough = passthrough_.get();
   connection_ =
-      std::make_unique<Connection>(*std::move(transport), options_.kernel_mask);
+      std::make_unique<Connection>(*std::move(transport), options_.kernel_mask,
+                                   options_.passthrough ? kInitPassthrough : 0);
   file_ = std::make_unique<ExportFile>(
       in_folder ? kRootId + 1 : kRootId, file, &backend(),
       &connection_->agreement(), [this] { Spawn(InvalidateAttributes()); });
@@ -56,8 +63,24 @@ absl::Status FuseExport::Serve(Device device,
   return absl::OkStatus();
 }
 
+absl::Status FuseExport::PreparePassthrough(const Device& device) {
+  HostBytes* const bytes = backend().node().driver().host_bytes();
+  if (bytes == nullptr) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "export \"", id(), "\": passthrough is for a regular file, and node \"",
+        backend().node().name(), "\" does not show one; leave it out"));
+  }
+  passthrough_ = std::make_unique<Passthrough>(device, bytes->descriptor());
+  if (backend().writable()) backend().LetBypass();
+  return absl::OkStatus();
+}
+
 Task<absl::Status> FuseExport::WaitSettled() {
   co_await connection_->WaitSettled();
+  if (passthrough_ != nullptr) {
+    const auto& id = passthrough_->BackingId(connection_->agreement());
+    if (!id.ok()) co_return id.status();
+  }
   if (options_.transport != TransportChoice::kUring ||
       connection_->transport().name() == kUringName) {
     co_return absl::OkStatus();

@@ -27,6 +27,7 @@
 #include "fuse/folder.h"
 #include "fuse/make_transport.h"
 #include "fuse/negotiate.h"
+#include "fuse/passthrough.h"
 #include "graph/export.h"
 
 namespace bgfs::fuse {
@@ -40,6 +41,9 @@ struct FuseExportOptions {
   // Lets the kernel keep what it has read, where nothing below can change. Not
   // for images that another program may write (force_share).
   bool cache_read_only = true;
+  // The kernel carries the data between clients and the host's file. Where the
+  // node has HostBytes, and nobody else uses it if the export is writable.
+  bool passthrough = false;
   int64_t seek_limit_ns = ExportFile::Options().seek_limit_ns;
   KernelMask kernel_mask;
   TransportChoice transport = TransportChoice::kAuto;
@@ -61,13 +65,17 @@ class FuseExport final : public BlockExport {
   // At home: serves the mounted connection (mount.h). Once, and not after
   // RequestShutdown(). `on_disconnect` is called at home when the kernel has
   // ended the connection; it must not wait, and may call RequestShutdown(). An
-  // error, of MakeTransport(): nothing is served, and the device is closed.
+  // error, of MakeTransport() or for a node that passthrough is not for:
+  // nothing is served, and the device is closed.
   absl::Status Serve(Device device, absl::AnyInvocable<void()> on_disconnect);
 
   // At home, after Serve(): waits until transport() stays as it is.
-  // FailedPrecondition if that is not what was insisted on; it serves all the
-  // same.
+  // An error if that is not what was insisted on, or if the kernel passes
+  // nothing through that should be.
   Task<absl::Status> WaitSettled();
+
+  // At home, after Serve(), with passthrough: ExportFile::CutOff().
+  void CutOff() { file_->CutOff(); }
 
  private:
   void OnShutdown() override;
@@ -77,7 +85,10 @@ class FuseExport final : public BlockExport {
   Task<void> UnrefWhenIdle();
   Task<void> InvalidateAttributes();
 
+  absl::Status PreparePassthrough(const Device& device);
+
   const FuseExportOptions options_;
+  std::unique_ptr<Passthrough> passthrough_;
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<ExportFile> file_;
   std::unique_ptr<Folder> folder_;

@@ -49,6 +49,7 @@ IoStatus Negotiate(const fuse_init_in& in, const KernelMask& mask,
   out->max_readahead = in.max_readahead;
   out->flags = static_cast<uint32_t>(flags);
   out->flags2 = static_cast<uint32_t>(flags >> 32);
+  if (agreement->Has(kInitPassthrough)) SetStackDepth(kMaxStackDepth, out);
   out->max_background = agreement->Has(kInitOverIoUring)
                             ? carries.ring_background
                             : carries.max_background;
