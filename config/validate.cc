@@ -18,6 +18,7 @@
 #include "config/flat.h"
 #include "config/path.h"
 #include "config/size.h"
+#include "config/validate_passthrough.h"
 
 namespace bgfs::config {
 namespace {
@@ -98,6 +99,7 @@ class Validator {
     CheckReferences();
     CheckCycles();
     CheckWriters();
+    CheckPassthrough(source_, graph_, writers_, &mistakes_);
     return std::move(mistakes_);
   }
 

@@ -37,8 +37,16 @@ Task<Learned> LearnOf(BlockExport* item) {
   if (item->shutting_down()) co_return Learned();
   // Only fuse exports are made (MakeFactories).
   const auto* fuse = static_cast<const fuse::FuseExport*>(item);
-  co_return Learned{item->backend().size(), std::string(fuse->transport()),
-                    fuse->agreement()};
+  Backend& backend = item->backend();
+  Learned learned{backend.size(), std::string(fuse->transport()),
+                  fuse->agreement()};
+  // Clients may have made it longer, and told nobody. The backend stays as long
+  // as something is in flight on it.
+  if (backend.node().bypassed()) {
+    const IoResult<FileInfo> seen = co_await backend.Look();
+    if (seen.ok()) learned.size_bytes = seen->size;
+  }
+  co_return learned;
 }
 
 // The step outlives the task, the context need not.
@@ -183,6 +191,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
     if (item.fuse().cache() == proto::ReadCache::NONE) {
       own.cache_read_only = false;
     }
+    own.passthrough = item.fuse().passthrough();
     if (item.fuse().has_uid()) own.uid = item.fuse().uid();
     if (item.fuse().has_gid()) own.gid = item.fuse().gid();
     return std::make_unique<fuse::FuseExport>(item.id(), std::move(backend),

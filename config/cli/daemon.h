@@ -6,7 +6,7 @@
 //   start ──▶ serving ──umount asked──▶ unmount ──────────────▶ close ──▶ exit
 //                │  ▲                      │ something is open    ▲
 //                │  └──────── refused ◀────┘                      │
-//                ├──force asked, SIGTERM──▶ sync, detach ─────────┤
+//                ├──force asked, SIGTERM──▶ settle, detach ───────┤
 //                └──every mount is gone───────────────────────────┘
 //
 // Umount(2) comes first, since it writes mapped pages back, and the gates close
@@ -109,7 +109,9 @@ class Daemon final : public config::ControlHandler {
   void Refuse(absl::string_view error, control::ExportOutcome::Result result);
   // False if the deadline has passed first.
   bool Await(config::Pending<absl::Status>* pending, absl::Status* result);
-  void SyncMappedPages();
+  // What clients have written and we have not seen comes here now: the pages of
+  // mappings. Those that data passes through to are cut off.
+  void SettleClients();
   void AbortStuck();
   bool WaitDisconnected();
   void Close();

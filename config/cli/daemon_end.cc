@@ -2,12 +2,14 @@
 // told of it.
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -15,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/cli/daemon.h"
+#include "fuse/fuse_export.h"
 #include "fuse/mountinfo.h"
 
 namespace bgfs::cli {
@@ -38,18 +41,19 @@ control::Holder ToMessage(const fuse::Holder& holder) {
   return message;
 }
 
-// fsync(2) writes the pages of mappings back, and then flushes. In a process of
-// its own: where the disk hangs, a thread of ours that waits for an answer of
-// ours could not be killed, and would keep the connection from its end.
-absl::Status SyncFile(const fuse::Place& place, const std::string& file) {
+// Does something with a file of ours, where it is still mounted; gives the
+// errno that `work` ends with. In a process of its own: where the disk hangs, a
+// thread of ours that waits for an answer of ours could not be killed, and
+// would keep the connection from its end.
+absl::Status InChild(const fuse::Place& place, const std::string& file,
+                     int (*work)(const char* file)) {
   absl::StatusOr<fuse::Place> now = fuse::Locate(place.path);
   if (!now.ok() || now->mount_id != place.mount_id) return absl::OkStatus();
   const pid_t child = fork();
   if (child < 0) return absl::ErrnoToStatus(errno, "fork");
   if (child == 0) {
     close_range(0, ~0U, 0);
-    const int fd = open(file.c_str(), O_RDONLY | O_NONBLOCK);
-    _exit(fd >= 0 && fsync(fd) == 0 ? 0 : errno);
+    _exit(work(file.c_str()));
   }
   int status = 0;
   pid_t ended = 0;
@@ -59,6 +63,31 @@ absl::Status SyncFile(const fuse::Place& place, const std::string& file) {
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return absl::OkStatus();
   return absl::ErrnoToStatus(WIFEXITED(status) ? WEXITSTATUS(status) : EINTR,
                              file);
+}
+
+// fsync(2) writes the pages of mappings back, and then flushes.
+int SyncFile(const char* file) {
+  const int fd = open(file, O_RDONLY | O_NONBLOCK);
+  return fd >= 0 && fsync(fd) == 0 ? 0 : errno;
+}
+
+// Makes the kernel see that an export is cut off (FuseExport::CutOff); then
+// waits for the write that it has in hand, as setting times does.
+int SeeCutOff(const char* file) {
+  const int fd = open(file, O_PATH);
+  struct statx seen = {};
+  const int failed = statx(fd, "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC,
+                           STATX_BASIC_STATS, &seen);
+  const bool cut =
+      fd >= 0 && (failed != 0 ? errno == EIO : S_ISDIR(seen.stx_mode));
+  if (utimensat(fd, "", nullptr, AT_EMPTY_PATH) != 0) errno = 0;
+  return cut ? 0 : EBUSY;
+}
+
+Task<void> CutOff(BlockExport* item) {
+  // Only fuse exports are made (daemon.cc).
+  static_cast<fuse::FuseExport*>(item)->CutOff();
+  co_return;
 }
 
 }  // namespace
@@ -159,7 +188,7 @@ bool Daemon::WaitDisconnected() {
 void Daemon::EndByForce() {
   NextLook();  // The time runs from here.
   TellStopping();
-  SyncMappedPages();
+  SettleClients();
   auto detaching = Pending<absl::Status>::Call([mounts = mounts_.get()] {
     mounts->DetachAll();
     return absl::OkStatus();
@@ -169,16 +198,28 @@ void Daemon::EndByForce() {
   Close();
 }
 
-void Daemon::SyncMappedPages() {
+void Daemon::SettleClients() {
   std::vector<std::pair<int, Pending<absl::Status>>> syncing;
   for (const MountPoint& point : mounts_->points()) {
     if (point.export_index == MountPoint::kFolder) continue;
-    if (!live_->exports()[point.export_index].item.writable()) continue;
-    syncing.emplace_back(
-        point.export_index,
-        Pending<absl::Status>::Call([place = point.place, file = point.file] {
-          return SyncFile(place, file);
-        }));
+    const config::LiveExport& item = live_->exports()[point.export_index];
+    std::function<absl::Status()> settle;
+    if (item.item.fuse().passthrough()) {
+      // Its mapped pages are the host's, which closing flushes.
+      settle = [home = live_->home(item.part), block_export = item.block_export,
+                place = point.place, file = point.file] {
+        BlockOn(*home, CutOff(block_export));
+        return InChild(place, file, SeeCutOff);
+      };
+    } else if (item.item.writable()) {
+      settle = [place = point.place, file = point.file] {
+        return InChild(place, file, SyncFile);
+      };
+    } else {
+      continue;
+    }
+    syncing.emplace_back(point.export_index,
+                         Pending<absl::Status>::Call(std::move(settle)));
   }
   // The other half of the time is for closing.
   const Deadline half = Clock::now() + (deadline_ - Clock::now()) / 2;

@@ -16,8 +16,8 @@ using Words = std::vector<std::string>;
 
 // Of bgfs mount, that may stand among the options.
 constexpr absl::string_view kOwn[] = {
-    "format",    "resizable", "force-share", "allow-implicit",
-    "transport", "log",       "pid-file"};
+    "format",      "resizable", "force-share", "allow-implicit",
+    "passthrough", "transport", "log",         "pid-file"};
 
 // Of bgfs mount's -o.
 constexpr absl::string_view kPassed[] = {"ro",  "rw",  "allow_other",

@@ -34,6 +34,7 @@ struct MountOptions {
   bool read_only = false;
   bool resizable = false;
   bool force_share = false;
+  bool passthrough = false;
   std::vector<std::string> allow_implicit;
   std::vector<std::string> o;  // mount(8)'s -o, each a comma-separated list
   proto::Fuse fuse;            // what -o says of the file
@@ -52,6 +53,10 @@ void AddOptions(CLI::App* app, MountOptions* options) {
   app->add_flag("--read-only", options->read_only, "Nobody may write");
   app->add_flag("--resizable", options->resizable,
                 "Writing past the end and truncating change the size");
+  app->add_flag("--passthrough", options->passthrough,
+                "The kernel reads and writes the file of a raw image itself, "
+                "at the file's own speed; with --read-only or --resizable, for "
+                "root, from Linux 6.9 on");
   app->add_flag("--force-share", options->force_share,
                 "Read an image that another program has open; implies "
                 "--read-only");
@@ -157,6 +162,7 @@ proto::Config MakeConfig(const MountOptions& options, bool qcow2) {
   item->set_writable(!options.read_only);
   *item->mutable_fuse() = options.fuse;
   if (options.resizable) item->mutable_fuse()->set_resizable(true);
+  if (options.passthrough) item->mutable_fuse()->set_passthrough(true);
   for (const std::string& folder : options.allow_implicit) {
     config.add_allow_implicit(Absolute(folder));
   }
