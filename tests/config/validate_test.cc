@@ -422,6 +422,138 @@ TEST(ValidateTest, BasesAreCopiedWithinABound) {
                           "base"));
 }
 
+// One export with passthrough over a writable raw node "disk".
+std::string PassedThrough(absl::string_view node, absl::string_view in_export,
+                          absl::string_view in_fuse,
+                          absl::string_view more = "") {
+  return absl::StrCat("nodes { node_name: \"disk\" ", node, " }\n",
+                      "exports { id: \"x\" node: \"disk\" ", in_export,
+                      "\nfuse { passthrough: true ", in_fuse, " } }\n", more);
+}
+
+constexpr char kDisk[] = R"(raw { file { filename: "a" } })";
+constexpr char kWrites[] = "writable: true";
+constexpr char kResizes[] = "resizable: true";
+
+TEST(PassthroughTest, IsForAFileAsItIs) {
+  EXPECT_THAT(Mistakes(PassedThrough(kDisk, kWrites, kResizes)), IsEmpty());
+  EXPECT_THAT(Mistakes(PassedThrough(kDisk, "", "")), IsEmpty());
+  EXPECT_THAT(Mistakes(PassedThrough("discard: UNMAP file { filename: \"a\" "
+                                     "cache { no_flush: true } }",
+                                     kWrites, kResizes)),
+              IsEmpty());
+  for (const char* node : {"memory { size: \"1M\" }", "null {}",
+                           "qcow2 { file { filename: \"a\" } }"}) {
+    EXPECT_THAT(Mistakes(PassedThrough(node, "", "")),
+                ElementsAre("c:3:8: export \"x\" has passthrough, but node "
+                            "\"disk\" is not a file as it is; drop it"));
+  }
+  for (const char* window : {"offset: \"1\"", "size: \"1M\""}) {
+    EXPECT_THAT(
+        Mistakes(PassedThrough(
+            absl::StrCat("raw { file { filename: \"a\" } ", window, " }"), "",
+            "")),
+        ElementsAre("c:3:8: export \"x\" has passthrough, but node \"disk\" "
+                    "shows a window; drop it, or offset and size"));
+  }
+  EXPECT_THAT(Mistakes(PassedThrough("raw { file_node: \"m\" }", "", "",
+                                     "nodes { node_name: \"m\" null {} }")),
+              ElementsAre("c:3:8: export \"x\" has passthrough, but node \"m\" "
+                          "is not a file as it is; drop it"));
+}
+
+TEST(PassthroughTest, WritingMakesAFileLonger) {
+  EXPECT_THAT(
+      Mistakes(PassedThrough(kDisk, kWrites, "")),
+      ElementsAre("c:3:8: export \"x\" has passthrough: a write past the end "
+                  "makes the file longer, though the size is fixed; add "
+                  "resizable: true (--resizable), or let nobody write"));
+}
+
+TEST(PassthroughTest, DoesNotGoWithWhatItWouldGoPast) {
+  EXPECT_THAT(Mistakes(PassedThrough(kDisk, "writable: true writethrough: true",
+                                     kResizes)),
+              ElementsAre("c:3:8: export \"x\" has passthrough, and "
+                          "writethrough cannot be kept for what goes that way; "
+                          "drop one of them"));
+  EXPECT_THAT(Mistakes(PassedThrough(kDisk, "", "cache: NONE")),
+              ElementsAre("c:3:8: export \"x\" has passthrough, and cache: "
+                          "NONE, which brings reads here; drop one of them"));
+  EXPECT_THAT(
+      Mistakes(PassedThrough(absl::StrCat("detect_zeroes: ON ", kDisk), kWrites,
+                             kResizes)),
+      ElementsAre(
+          "c:3:8: export \"x\" has passthrough, but node \"disk\" is to "
+          "look for zeros in what goes past it; drop it, or "
+          "detect_zeroes"));
+  for (const char* node :
+       {"cache { direct: true } raw { file { filename: \"a\" } }",
+        "raw { file { filename: \"a\" cache { direct: true } } }"}) {
+    EXPECT_THAT(
+        Mistakes(PassedThrough(node, "", "")),
+        ElementsAre("c:3:8: export \"x\" has passthrough, but the file of node "
+                    "\"disk\" has cache { direct: true }, which clients decide "
+                    "for themselves then; drop one of them"));
+  }
+}
+
+TEST(PassthroughTest, NobodyElseUsesWhatItWrites) {
+  constexpr char kNamed[] = R"(raw { file_node: "f" })";
+  constexpr char kFile[] =
+      "nodes { node_name: \"f\" file { filename: \"a\" } }\n";
+  EXPECT_THAT(Mistakes(PassedThrough(kNamed, kWrites, kResizes, kFile)),
+              IsEmpty());
+  EXPECT_THAT(
+      Mistakes(PassedThrough(kDisk, kWrites, kResizes,
+                             "exports { id: \"y\" node: \"disk\" fuse {} }")),
+      ElementsAre("c:3:8: export \"x\" has passthrough and is writable, but "
+                  "export \"y\" uses node \"disk\" as well; drop one of them"));
+  EXPECT_THAT(
+      Mistakes(PassedThrough(
+          kNamed, kWrites, kResizes,
+          absl::StrCat(kFile, "exports { id: \"y\" node: \"f\" fuse {} }"))),
+      ElementsAre("c:3:8: export \"x\" has passthrough and is writable, but "
+                  "export \"y\" uses node \"f\" as well; drop one of them"));
+  EXPECT_THAT(
+      Mistakes(PassedThrough(
+          kNamed, kWrites, kResizes,
+          absl::StrCat(kFile,
+                       "nodes { node_name: \"part\" read_only: true "
+                       "raw { file_node: \"f\" offset: \"1\" } }"))),
+      ElementsAre(
+          "c:3:8: export \"x\" has passthrough and is writable, but node "
+          "\"part\" uses node \"f\" as well; drop one of them"));
+  // Another rule's, and told once.
+  EXPECT_THAT(
+      Mistakes(PassedThrough(kDisk, kWrites, kResizes,
+                             "nodes { node_name: \"top\" qcow2 { file { "
+                             "filename: \"b\" } backing: \"disk\" } }")),
+      SizeIs(1));
+}
+
+TEST(PassthroughTest, OthersMayReadWhatItReads) {
+  constexpr char kOther[] =
+      "nodes { node_name: \"part\" raw { file_node: \"disk\" offset: \"1\" } "
+      "}\n";
+  EXPECT_THAT(Mistakes(PassedThrough(
+                  kDisk, "", "",
+                  absl::StrCat(kOther,
+                               "exports { id: \"y\" node: \"part\" "
+                               "fuse {} }\nexports { id: \"z\" node: "
+                               "\"disk\" fuse { passthrough: true } "
+                               "}"))),
+              IsEmpty());
+  EXPECT_THAT(
+      Mistakes(PassedThrough(
+          kDisk, "", "",
+          absl::StrCat(kOther,
+                       "exports { id: \"y\" node: \"part\" writable: "
+                       "true fuse {} }"))),
+      ElementsAre(
+          "c:3:8: export \"x\" has passthrough, but export \"y\" writes "
+          "to node \"disk\"; drop one of them"));
+}
+
 // Texts of the length that is allowed, and on one line, that make a careless
 // check take quadratic time or memory.
 template <typename Item>
@@ -455,6 +587,18 @@ TEST(WorstCaseTest, ManyWritersOverOneChain) {
                                     "\" } } exports { id: \"", i,
                                     "\" node: \"n0\" writable: true }");
               })),
+              SizeIs(::testing::Gt(9000)));
+}
+
+TEST(WorstCaseTest, ManyPassedThrough) {
+  EXPECT_THAT(Mistakes(absl::StrCat(
+                  "nodes { node_name: \"n\" file { filename: \"a\" } }",
+                  Long([](int i) {
+                    return absl::StrCat(
+                        "exports { id: \"", i,
+                        "\" node: \"n\" writable: true fuse { "
+                        "resizable: true passthrough: true } }");
+                  }))),
               SizeIs(::testing::Gt(9000)));
 }
 

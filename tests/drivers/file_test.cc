@@ -42,6 +42,42 @@ TEST(FileDriverTest, GivesSpaceBack) {
   EXPECT_EQ(disk->size(), 400000);
 }
 
+TEST(FileDriverTest, DirectFilesAreNotForTheKernel) {
+  TempFolder folder;
+  const std::string path = folder.Write("disk.img", std::string(4096, 'a'));
+  TestGraph graph;
+  const auto direct = graph.Open(FileNode(path, "cache { direct: true }"));
+  ASSERT_TRUE(direct.ok()) << direct.status();
+  EXPECT_EQ((*direct)->driver().host_bytes(), nullptr);
+}
+
+// The kernel may have the file open, and write it, after all users here are
+// gone: then it has our locks with it.
+TEST(FileDriverTest, WhatIsWrittenPastUsStaysLockedUntilTheFileIsClosed) {
+  TempFolder folder;
+  const std::string path = folder.Write("disk.img", std::string(4096, 'a'));
+  TestGraph other;
+  int kernels = -1;
+  {
+    TestGraph graph;
+    {
+      auto disk = graph.Disk(FileNode(path));
+      Backend& backend = disk->backend();
+      kernels = dup(backend.node().driver().host_bytes()->descriptor());
+      backend.LetBypass();
+    }
+    EXPECT_TRUE(graph.Close().ok());
+  }
+  const auto node = other.Open(FileNode(path));
+  ASSERT_TRUE(node.ok()) << node.status();
+  const auto attach = [&] {
+    return other.Attach(*node, kReadWrite, kConsistentRead).status();
+  };
+  EXPECT_TRUE(absl::IsUnavailable(attach()));
+  close(kernels);
+  EXPECT_TRUE(attach().ok());
+}
+
 TEST(FileDriverTest, StatusTellsHolesFromData) {
   TempFolder folder;
   const std::string path = folder.Write("disk.img", "");

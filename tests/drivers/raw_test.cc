@@ -1,5 +1,8 @@
 #include "drivers/raw.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cerrno>
 
 #include "gmock/gmock.h"
@@ -40,6 +43,40 @@ TEST_F(RawDriverTest, WindowsShowPartsOfOneFile) {
   EXPECT_EQ(whole->Read(1509, 3), std::string("\0x\0", 3));
   EXPECT_EQ(part->Zero(0, 1), 0);
   EXPECT_EQ(whole->Read(999, 3), std::string("a\0c", 3));
+}
+
+TEST_F(RawDriverTest, OffersItsFileOnlyWithoutAWindow) {
+  const TempFolder folder;
+  const std::string path = folder.Write("disk.img", std::string(1000, 'a'));
+  ASSERT_TRUE(graph_
+                  .Open(absl::StrCat("node_name: \"f\" read_only: false file { "
+                                     "filename: \"",
+                                     path, "\" }"))
+                  .ok());
+  const auto open = [this](const std::string& raw) {
+    return graph_.Disk(absl::StrCat("read_only: false raw { ", raw, " }"));
+  };
+  for (const char* raw : {"file_node: \"m\"", "file_node: \"f\" offset: \"1\"",
+                          "file_node: \"f\" size: \"1000\""}) {
+    auto disk = open(raw);
+    EXPECT_EQ(disk->backend().node().driver().host_bytes(), nullptr) << raw;
+  }
+  auto disk = open("file_node: \"f\"");
+  HostBytes* bytes = disk->backend().node().driver().host_bytes();
+  ASSERT_NE(bytes, nullptr);
+  struct stat info = {};
+  struct stat expected = {};
+  ASSERT_EQ(fstat(bytes->descriptor(), &info), 0);
+  ASSERT_EQ(stat(path.c_str(), &expected), 0);
+  EXPECT_EQ(info.st_ino, expected.st_ino);
+
+  ASSERT_EQ(truncate(path.c_str(), 2000), 0);
+  EXPECT_EQ(disk->size(), 1000);
+  const auto seen = disk->Do(disk->backend().Look());
+  ASSERT_TRUE(seen.ok());
+  EXPECT_EQ(seen->size, 2000);
+  EXPECT_EQ(disk->size(), 2000);
+  EXPECT_EQ(disk->Read(999, 2), std::string("a\0", 2));
 }
 
 TEST_F(RawDriverTest, WindowWithASizeStays) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cerrno>
+#include <cstring>
 
 namespace bgfs::fuse {
 namespace {
@@ -37,6 +38,32 @@ TEST(Negotiate, TakesWhatItWantsAndNothingElse) {
   EXPECT_EQ(
       agreement.direct_open_flags,
       uint32_t{FOPEN_DIRECT_IO | FOPEN_NOFLUSH | FOPEN_PARALLEL_DIRECT_WRITES});
+}
+
+TEST(Negotiate, PassesThroughWhereThatIsAskedForAndOffered) {
+  Carries carries = kCarries;
+  carries.init_flags = kInitPassthrough;
+  fuse_init_out expected;
+  fuse_init_out out;
+  Agreement agreement;
+  ASSERT_TRUE(Negotiate(NewKernel(), {}, carries, &out, &agreement).ok());
+  EXPECT_TRUE(agreement.Has(kInitPassthrough));
+  EXPECT_NE(out.flags2 & (uint32_t{1} << (37 - 32)), 0u);
+  // The kernel takes none of it without a depth.
+  expected = out;
+  SetStackDepth(2, &expected);
+  EXPECT_EQ(std::memcmp(&out, &expected, sizeof(out)), 0);
+
+  KernelMask mask;
+  mask.init_flags = kInitPassthrough;
+  ASSERT_TRUE(Negotiate(NewKernel(), mask, carries, &out, &agreement).ok());
+  EXPECT_FALSE(agreement.Has(kInitPassthrough));
+  expected = out;
+  SetStackDepth(0, &expected);
+  EXPECT_EQ(std::memcmp(&out, &expected, sizeof(out)), 0);
+  // Not for others: a file system on which nothing else can be stacked.
+  ASSERT_TRUE(Negotiate(NewKernel(), {}, kCarries, &out, &agreement).ok());
+  EXPECT_FALSE(agreement.Has(kInitPassthrough));
 }
 
 TEST(Negotiate, SeesAnOlderKernelThroughTheMask) {

@@ -36,10 +36,10 @@ TEST(MountCall, KeepsWhatBgfsKnowsOfMountOptions) {
 TEST(MountCall, MakesOptionsOfBgfs) {
   EXPECT_THAT(Mount({"a", "b", "-o",
                      "format=raw,resizable,force_share,allow-implicit=/x,"
-                     "transport=dev,log=/l,pid_file=/p_q"}),
+                     "transport=dev,log=/l,pid_file=/p_q,passthrough"}),
               ElementsAre("--format=raw", "--resizable", "--force-share",
                           "--allow-implicit=/x", "--transport=dev", "--log=/l",
-                          "--pid-file=/p_q", "--", "a", "b"));
+                          "--pid-file=/p_q", "--passthrough", "--", "a", "b"));
 }
 
 TEST(MountCall, LeavesOutWhatIsForOthers) {
