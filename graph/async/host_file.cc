@@ -25,8 +25,9 @@
 namespace bgfs {
 namespace {
 
-// From here on a copy takes longer than handing it over.
-constexpr int64_t kLargeCopy = int64_t{128} << 10;
+// From here on a copy takes longer than handing it over: what copy on write
+// writes for a cluster, too.
+constexpr int64_t kLargeCopy = int64_t{64} << 10;
 // An inline write that took longer says that the disk is throttling; a thread
 // that merely lost its CPU is back sooner.
 constexpr int64_t kSlowWriteNs = 3000000;

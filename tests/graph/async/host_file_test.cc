@@ -228,7 +228,7 @@ Task<void> CopyLargeOnes(std::string path) {
     co_await TransferTwice(file.get(), kind, 1000 * kKiB, &first, &second);
     EXPECT_TRUE(first);    // nobody would go on meanwhile
     EXPECT_FALSE(second);  // another thread copies it
-    co_await TransferTwice(file.get(), kind, 64 * kKiB, &first, &second);
+    co_await TransferTwice(file.get(), kind, 32 * kKiB, &first, &second);
     EXPECT_TRUE(first);
     EXPECT_TRUE(second);
   }
