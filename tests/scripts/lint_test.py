@@ -173,6 +173,11 @@ class TracesTest(unittest.TestCase):
         self.assertEqual(findings({"scripts/a": "$d/work/a a/root/b /tmp/x\n"}),
                          [])
 
+    def test_files_without_anything(self):
+        self.assertEqual(findings({"tests/a.py": ""}), ["tests/a.py:1:empty"])
+        self.assertEqual(findings({"tests/fuzz/corpus/config/a": "",
+                                   "tests/__init__.py": ""}), [])
+
     def test_binary_files_are_left_alone(self):
         self.assertEqual(findings({"tests/a.img": "\0TO" + "DO"}), [])
 
