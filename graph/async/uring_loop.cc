@@ -52,6 +52,9 @@ IoStatus UringLoop::SetUp() {
   const int error =
       io_uring_queue_init_params(kSubmissionEntries, &ring_, &params);
   if (error < 0) return IoError(-error);
+  // A child that maps the ring would keep it, and with it the devices that wait
+  // in it, after we have died.
+  if (io_uring_ring_dontfork(&ring_) != 0) errno = 0;
   ArmWakeUp();
   may_spin_ = HasSeveralCpus();
   return IoStatus();

@@ -474,6 +474,10 @@ class ForceTest(EndingTest):
             return subprocess.run(["umount", frozen], timeout=60, check=False,
                                   capture_output=True).returncode == 0
         command.wait_until("the host file system to be free", unmounted)
+        # Nothing of ours waits in the kernel for an answer that never comes.
+        connection = f"/sys/fs/fuse/connections/{number}"
+        command.wait_until("the connection to be gone",
+                           lambda: not os.path.exists(connection))
 
 
 @command.needs_mounts
