@@ -61,7 +61,7 @@ struct BackingMap {
 };
 
 // Gives the number, which is not 0.
-inline constexpr unsigned long kBackingOpen =
+inline constexpr uint64_t kBackingOpen =
     _IOW(FUSE_DEV_IOC_MAGIC, 1, BackingMap);
 
 // On how many file systems the file may stand, its own and ours included; the

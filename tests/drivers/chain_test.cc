@@ -334,11 +334,13 @@ TEST_F(ChainTest, FindsTheFilesThatHeadersName) {
   Overlay("a.qcow2", "mid.qcow2", "-F qcow2");
   const auto names = [this](const std::vector<std::string>& texts) {
     std::vector<proto::Node> specs;
+    specs.reserve(texts.size());
     for (const std::string& text : texts) specs.push_back(ParseNode(text));
     const auto found = BlockOn(
         graph_.loop(), FindHostFiles(&graph_.loop(), specs, OpenContext()));
     EXPECT_TRUE(found.ok()) << found.status();
     std::vector<std::string> names;
+    names.reserve(found->size());
     for (const FileIdentity& file : *found) names.push_back(file.name);
     return names;
   };

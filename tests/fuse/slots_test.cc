@@ -70,34 +70,35 @@ TEST(Slots, GiveMemoryBack) {
   EXPECT_EQ(slots.front()->payload[0], 0);
 }
 
+// Takes that many, writes to all of `touched` of each, and gives them back.
+void Use(SlotPool* pool, int count, uint32_t touched) {
+  std::vector<Slot*> slots(count);
+  for (Slot*& slot : slots) {
+    slot = pool->Take();
+    slot->touched = touched;
+  }
+  for (Slot* slot : slots) pool->Return(slot);
+}
+
 TEST(Slots, TogetherKeepWhatOneMayKeep) {
   EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes);
   size_t kept = 0;
   {
-    std::vector<std::unique_ptr<SlotPool>> pools;
-    for (int i = 0; i < 8; ++i) {
-      pools.push_back(std::make_unique<SlotPool>(nullptr));
-    }
+    std::vector<std::unique_ptr<SlotPool>> pools(16);
+    for (int i = 0; i < 8; ++i) pools[i] = std::make_unique<SlotPool>(nullptr);
     EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes / 8);
-    for (const auto& pool : pools) {
-      std::vector<Slot*> slots;
-      for (int i = 0; i < 20; ++i) {
-        slots.push_back(pool->Take());
-        slots.back()->touched = slots.back()->capacity;
-      }
-      for (Slot* slot : slots) pool->Return(slot);
-      kept += pool->kept_bytes();
+    for (int i = 0; i < 8; ++i) {
+      Use(pools[i].get(), 20, SlotPool::kPayloadBytes);
+      kept += pools[i]->kept_bytes();
     }
     EXPECT_LE(kept, SlotPool::kMaxKeptBytes);
     EXPECT_GT(kept, SlotPool::kMaxKeptBytes / 2);
     // Those that were there first give back, too, what is now too much.
     const size_t before = pools[0]->kept_bytes();
-    for (int i = 0; i < 8; ++i) {
-      pools.push_back(std::make_unique<SlotPool>(nullptr));
+    for (int i = 8; i < 16; ++i) {
+      pools[i] = std::make_unique<SlotPool>(nullptr);
     }
-    std::vector<Slot*> slots;
-    for (int i = 0; i < 20; ++i) slots.push_back(pools[0]->Take());
-    for (Slot* slot : slots) pools[0]->Return(slot);
+    Use(pools[0].get(), 20, 0);
     EXPECT_LE(pools[0]->kept_bytes(), before / 2);
   }
   EXPECT_EQ(SlotPool::MaxKeptBytes(), SlotPool::kMaxKeptBytes);
