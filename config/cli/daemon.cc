@@ -57,19 +57,33 @@ Task<absl::StatusOr<Node*>> OpenStep(Graph* graph, const config::OpenNode& step,
   co_return co_await OpenNode(*graph, step.node, context);
 }
 
-// As config::FindFiles.
+// As config::FindFiles, on a loop that is made for the first look.
 absl::StatusOr<std::vector<config::NamedFile>> FindFiles(
-    const std::vector<proto::Node>& nodes, const OpenContext& context) {
-  absl::StatusOr<std::unique_ptr<HostLoop>> loop = MakeLoop("bgfs-bases");
-  if (!loop.ok()) return loop.status();
+    const std::vector<proto::Node>& nodes, const OpenContext& context,
+    std::unique_ptr<HostLoop>* loop) {
+  if (*loop == nullptr) {
+    absl::StatusOr<std::unique_ptr<HostLoop>> made = MakeLoop("bgfs-bases");
+    if (!made.ok()) return made.status();
+    *loop = *std::move(made);
+  }
   const auto found =
       BlockOn(**loop, FindHostFiles(loop->get(), nodes, context));
   if (!found.ok()) return found.status();
   std::vector<config::NamedFile> files;
+  files.reserve(found->size());
   for (const FileIdentity& file : *found) {
     files.push_back({file.name, file.device, file.inode});
   }
   return files;
+}
+
+absl::Status JoinSharedBases(const OpenContext& context, config::Plan* plan) {
+  std::unique_ptr<HostLoop> loop;
+  return config::JoinSharedBases(
+      [&context, &loop](const std::vector<proto::Node>& nodes) {
+        return FindFiles(nodes, context, &loop);
+      },
+      plan);
 }
 
 // Another program may write to an image that is opened so.
@@ -203,12 +217,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
 absl::Status Daemon::Open() {
   config::Plan plan =
       config::MakePlan(job_->source, [] { return Graph::NewNodeName(); });
-  if (absl::Status s = config::JoinSharedBases(
-          [context = ContextOf(plan)](const std::vector<proto::Node>& nodes) {
-            return FindFiles(nodes, context);
-          },
-          &plan);
-      !s.ok()) {
+  if (absl::Status s = JoinSharedBases(ContextOf(plan), &plan); !s.ok()) {
     return s;
   }
   auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));

@@ -71,6 +71,16 @@ DirectAlignment QueryDirectAlignment(int fd, const struct stat& info) {
 
 IoStatus LastError() { return IoError(errno); }
 
+// F_RDLCK, F_WRLCK or F_UNLCK of one byte.
+struct flock LockOf(int type, int64_t byte) {
+  struct flock lock{};
+  lock.l_type = static_cast<decltype(lock.l_type)>(type);
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return lock;
+}
+
 // What a system call returned, as a FileOp has it.
 int64_t ResultOf(int64_t returned) { return returned >= 0 ? returned : -errno; }
 
@@ -287,30 +297,18 @@ Task<IoResult<int64_t>> HostFile::SeekHole(int64_t offset) {
 }
 
 IoStatus HostFile::LockShared(int64_t byte) {
-  struct flock lock{};
-  lock.l_type = F_RDLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
-  lock.l_len = 1;
+  struct flock lock = LockOf(F_RDLCK, byte);
   if (fcntl(fd_, F_OFD_SETLK, &lock) == 0) return IoStatus();
   return errno == EACCES ? IoError(EAGAIN) : LastError();
 }
 
 IoStatus HostFile::Unlock(int64_t byte) {
-  struct flock lock{};
-  lock.l_type = F_UNLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
-  lock.l_len = 1;
+  struct flock lock = LockOf(F_UNLCK, byte);
   return fcntl(fd_, F_OFD_SETLK, &lock) == 0 ? IoStatus() : LastError();
 }
 
 IoResult<bool> HostFile::WouldConflict(int64_t byte) {
-  struct flock lock{};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
-  lock.l_len = 1;
+  struct flock lock = LockOf(F_WRLCK, byte);
   if (fcntl(fd_, F_OFD_GETLK, &lock) != 0) return LastError();
   return lock.l_type != F_UNLCK;
 }
