@@ -298,28 +298,19 @@ Task<absl::StatusOr<Node*>> ChainOpener::AddNode(Layer layer, Node* below) {
         opener_.FindFormat("qcow2", layer.spec, layer.file, below);
     if (open != nullptr) co_return open;
   }
-  qcow2::Options options;
-  options.l2_cache_bytes =
-      std::min(options.l2_cache_bytes, kMaxChainCacheBytes / images_);
-  if (layer.spec.qcow2().has_l2_cache_size()) {
-    const auto bytes =
-        ParseBytes("l2_cache_size", layer.spec.qcow2().l2_cache_size());
-    if (!bytes.ok()) co_return bytes.status();
-    options.l2_cache_bytes = *bytes;
-  }
   const OpenContext& context = opener_.context();
-  options.l2_cache_bytes /= top ? context.copies : context.named_copies;
-  if (opener_.context().warn) {
-    options.report = [warn = opener_.context().warn,
-                      name](absl::string_view line) {
-      warn(absl::StrCat(name, ": ", line));
-    };
+  auto options = Qcow2OptionsOf(layer.spec, context, name);
+  if (!options.ok()) co_return options.status();
+  if (!layer.spec.qcow2().has_l2_cache_size()) {
+    options->l2_cache_bytes =
+        std::min(options->l2_cache_bytes, kMaxChainCacheBytes / images_);
   }
+  options->l2_cache_bytes /= top ? context.copies : context.named_copies;
   std::vector<Opener::Edge> edges = {{"file", ChildRole::kFile, layer.file}};
   if (below != nullptr)
     edges.push_back({"backing", ChildRole::kBacking, below});
   auto driver = std::make_unique<qcow2::Qcow2>(std::move(layer.header),
-                                               std::move(options));
+                                               *std::move(options));
   const auto node =
       co_await opener_.Add(layer.spec, std::move(driver), std::move(edges));
   if (!node.ok()) co_return Prefix(name, node.status());

@@ -4,8 +4,6 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "drivers/file.h"
-#include "drivers/memory.h"
-#include "drivers/null.h"
 #include "drivers/opener.h"
 #include "drivers/quote.h"
 #include "drivers/raw.h"
@@ -13,8 +11,6 @@
 
 namespace bgfs {
 namespace {
-
-constexpr int64_t kDefaultNullBytes = int64_t{1} << 30;
 
 DetectZeroes DetectZeroesOf(const proto::Node& spec) {
   switch (spec.detect_zeroes()) {
@@ -44,15 +40,13 @@ Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
 Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
   switch (spec.driver_case()) {
     case proto::Node::kFile:
-      co_return co_await OpenFile(spec);
+    case proto::Node::kNull:
+    case proto::Node::kMemory:
+      co_return co_await OpenLeaf(spec);
     case proto::Node::kRaw:
       co_return co_await OpenRaw(spec);
     case proto::Node::kQcow2:
       co_return co_await OpenQcow2(spec);
-    case proto::Node::kNull:
-      co_return co_await OpenNull(spec);
-    case proto::Node::kMemory:
-      co_return co_await OpenMemory(spec);
     case proto::Node::DRIVER_NOT_SET:
       break;
   }
@@ -60,50 +54,19 @@ Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
       "the node has no driver; give it one, such as raw { ... }");
 }
 
-Task<absl::StatusOr<Node*>> Opener::OpenFile(const proto::Node& spec) {
-  FileDriver::Options options;
-  options.filename = spec.file().filename();
-  options.direct = spec.cache().direct();
-  options.locking = spec.file().locking();
-  options.force_share = spec.force_share();
-  options.warn = context_.warn;
-  co_return co_await Add(spec, std::make_unique<FileDriver>(std::move(options)),
-                         {});
+Task<absl::StatusOr<Node*>> Opener::OpenLeaf(const proto::Node& spec) {
+  auto driver = MakeDriver(spec, context_);
+  if (!driver.ok()) co_return driver.status();
+  co_return co_await Add(spec, *std::move(driver), {});
 }
 
 Task<absl::StatusOr<Node*>> Opener::OpenRaw(const proto::Node& spec) {
-  RawDriver::Options options;
-  if (spec.raw().has_offset()) {
-    const auto offset = ParseBytes("offset", spec.raw().offset());
-    if (!offset.ok()) co_return offset.status();
-    options.offset = *offset;
-  }
-  if (spec.raw().has_size()) {
-    const auto size = ParseBytes("size", spec.raw().size());
-    if (!size.ok()) co_return size.status();
-    options.size = *size;
-  }
+  auto driver = MakeDriver(spec, context_);
+  if (!driver.ok()) co_return driver.status();
   const auto file = co_await OpenFileChild(spec, spec.raw());
   if (!file.ok()) co_return file;
   std::vector<Edge> edges = {{"file", ChildRole::kFilter, *file}};
-  co_return co_await Add(spec, std::make_unique<RawDriver>(options),
-                         std::move(edges));
-}
-
-Task<absl::StatusOr<Node*>> Opener::OpenNull(const proto::Node& spec) {
-  int64_t bytes = kDefaultNullBytes;
-  if (spec.null().has_size()) {
-    const auto size = ParseBytes("size", spec.null().size());
-    if (!size.ok()) co_return size.status();
-    bytes = *size;
-  }
-  co_return co_await Add(spec, std::make_unique<NullDriver>(bytes), {});
-}
-
-Task<absl::StatusOr<Node*>> Opener::OpenMemory(const proto::Node& spec) {
-  const auto size = ParseBytes("size", spec.memory().size());
-  if (!size.ok()) co_return size.status();
-  co_return co_await Add(spec, std::make_unique<MemoryDriver>(*size), {});
+  co_return co_await Add(spec, *std::move(driver), std::move(edges));
 }
 
 // --- What they share ---------------------------------------------------------
@@ -140,7 +103,7 @@ Task<absl::StatusOr<Node*>> Opener::OpenInlineFile(const proto::Node& parent,
   co_return co_await Open(std::move(spec));
 }
 
-NodeOptions Opener::OptionsOf(const proto::Node& spec) {
+NodeOptions OptionsOf(const proto::Node& spec) {
   NodeOptions options;
   options.name = spec.node_name();
   options.read_only = spec.read_only();
@@ -171,6 +134,17 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
     if (!attached.ok()) return attached.status();
   }
   return node;
+}
+
+Task<absl::StatusOr<Node*>> Opener::Add(const proto::Node& spec,
+                                        std::unique_ptr<Driver> driver,
+                                        std::vector<Edge> edges) {
+  const absl::StatusOr<Node*> node =
+      AddNode(spec, std::move(driver), std::move(edges));
+  if (!node.ok()) co_return node;
+  absl::Status opened = co_await (*node)->driver().Open();
+  if (!opened.ok()) co_return opened;
+  co_return node;
 }
 
 Task<void> Opener::TakeBackLast() {

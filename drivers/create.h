@@ -5,6 +5,7 @@
 #define BGFS_DRIVERS_CREATE_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,6 +38,15 @@ inline constexpr int64_t kMaxChainCacheBytes = int64_t{256} << 20;
 // message is one line: which file or node, what, and what to do.
 Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
                                      const OpenContext& context);
+
+// A driver for a node that is to be reopened with these settings
+// (transaction.h). It is not open, and finds its children when it is. Of a
+// qcow2, what its header names is not opened.
+absl::StatusOr<std::unique_ptr<Driver>> MakeDriver(const proto::Node& spec,
+                                                   const OpenContext& context);
+
+// What the engine itself does for a node.
+NodeOptions OptionsOf(const proto::Node& spec);
 
 // Which file of the host it is.
 struct FileIdentity {

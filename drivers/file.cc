@@ -50,6 +50,10 @@ Task<absl::Status> FileDriver::Open() {
   optimal_io_ = info->optimal_io;
   device_ = info->device;
   inode_ = info->inode;
+  if (predecessor_ != nullptr &&
+      (predecessor_->device() != device_ || predecessor_->inode() != inode_)) {
+    predecessor_ = nullptr;
+  }
   lock_ = std::make_unique<ImageLock>(
       file_.get(), options_.filename,
       options_.force_share ? proto::Locking::OFF : options_.locking,
@@ -376,7 +380,8 @@ void FileDriver::RefreshLimits(Limits* limits) {
 }
 
 absl::Status FileDriver::PreparePermissions(const PermissionSet& users) {
-  return lock_->Prepare(users);
+  if (predecessor_ == nullptr) return lock_->Prepare(users);
+  return lock_->PrepareToFollow(predecessor_->lock_.get(), users);
 }
 
 // Who was let past the engine may still write after the last user here is gone.
@@ -384,8 +389,17 @@ absl::Status FileDriver::PreparePermissions(const PermissionSet& users) {
 // until both have closed it.
 void FileDriver::CommitPermissions() {
   node().bypassed() ? lock_->Abort() : lock_->Commit();
+  predecessor_ = nullptr;
 }
 
-void FileDriver::AbortPermissions() { lock_->Abort(); }
+void FileDriver::AbortPermissions() {
+  lock_->Abort();
+  if (predecessor_ != nullptr) predecessor_->lock_->Abort();
+}
+
+// A driver is replaced by one of its kind only.
+void FileDriver::Succeed(Driver& predecessor) {
+  predecessor_ = static_cast<FileDriver*>(&predecessor);
+}
 
 }  // namespace bgfs

@@ -48,7 +48,7 @@ class FileDriver final : public Driver, private HostBytes {
 
   // Once the node has been added, before any request: opens the file, for
   // writing unless the node is read-only. The message names the file.
-  Task<absl::Status> Open();
+  Task<absl::Status> Open() override;
 
   // Why a file could not be opened, and what to do.
   static absl::Status CannotOpen(absl::string_view filename, bool writing,
@@ -67,6 +67,7 @@ class FileDriver final : public Driver, private HostBytes {
   }
 
   absl::string_view format_name() const override { return "file"; }
+  void Succeed(Driver& predecessor) override;
   // Bytes that the file no longer has, because something cut it short, read as
   // zeros (as QEMU's do).
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
@@ -125,6 +126,8 @@ class FileDriver final : public Driver, private HostBytes {
   std::unique_ptr<File> file_;
   std::unique_ptr<File> buffered_;  // with `direct`
   std::unique_ptr<ImageLock> lock_;
+  // Has the same file open, and its locks, until rights are committed; or null.
+  FileDriver* predecessor_ = nullptr;
   bool block_device_ = false;
   int64_t alignment_ = 1;  // of offset and length
   int64_t memory_alignment_ = 1;

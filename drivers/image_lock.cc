@@ -39,7 +39,7 @@ ImageLock::ImageLock(File* file, std::string filename,
 absl::Status ImageLock::Prepare(const PermissionSet& users) {
   wanted_ = held_;
   if (mode_ == proto::Locking::OFF) return absl::OkStatus();
-  wanted_ = {users.used, kAllPermissions & ~users.shared};
+  wanted_ = BytesFor(users);
   const IoStatus locked =
       Lock({wanted_.used & ~held_.used, wanted_.unshared & ~held_.unshared});
   absl::Status status;
@@ -53,6 +53,22 @@ absl::Status ImageLock::Prepare(const PermissionSet& users) {
     status = Ask();
   }
   if (!status.ok()) Abort();
+  return status;
+}
+
+absl::Status ImageLock::PrepareToFollow(ImageLock* predecessor,
+                                        const PermissionSet& users) {
+  // One without locks is not in the way.
+  if (predecessor->mode_ == proto::Locking::OFF) return Prepare(users);
+  absl::Status status = predecessor->Prepare(users);
+  if (!status.ok() || mode_ == proto::Locking::OFF) return status;
+  wanted_ = BytesFor(users);
+  // Who asked has the right to; shared locks are never in each other's way.
+  const IoStatus locked = Lock(wanted_);
+  if (!locked.ok()) {
+    status = CannotLock(locked);
+    if (!status.ok()) predecessor->Abort();
+  }
   return status;
 }
 

@@ -34,6 +34,13 @@ class ImageLock {
   void Commit();
   void Abort();
 
+  // As Prepare(), where `predecessor`, of the same file, holds locks that would
+  // be taken for those of another program: it is asked in place of this one,
+  // and gives up its own when it is destroyed. After Abort() of both it goes
+  // on.
+  absl::Status PrepareToFollow(ImageLock* predecessor,
+                               const PermissionSet& users);
+
  private:
   // Which bytes are meant: of the rights used, of the rights not shared.
   struct Bytes {
@@ -41,6 +48,9 @@ class ImageLock {
     Permissions unshared = 0;
   };
 
+  static Bytes BytesFor(const PermissionSet& users) {
+    return {users.used, kAllPermissions & ~users.shared};
+  }
   IoStatus Lock(Bytes bytes);
   void Unlock(Bytes bytes);
   absl::Status Ask() const;

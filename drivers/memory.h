@@ -24,7 +24,7 @@ class MemoryDriver final : public Driver {
   explicit MemoryDriver(int64_t size_bytes) : initial_size_(size_bytes) {}
 
   // Once the node has been added, before any request.
-  Task<absl::Status> Open();
+  Task<absl::Status> Open() override;
 
   absl::string_view format_name() const override { return "memory"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;

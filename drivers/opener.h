@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "drivers/create.h"
 #include "drivers/open_context.h"
+#include "drivers/qcow2/qcow2.h"
 #include "graph/graph.h"
 #include "proto/bgfs.pb.h"
 
@@ -51,19 +52,9 @@ class Opener {
   }
 
   // Adds a node and its edges, then opens its driver.
-  template <typename DriverType>
   Task<absl::StatusOr<Node*>> Add(const proto::Node& spec,
-                                  std::unique_ptr<DriverType> driver,
-                                  std::vector<Edge> edges) {
-    DriverType* const added = driver.get();
-    const absl::StatusOr<Node*> node =
-        AddNode(spec, std::move(driver), std::move(edges));
-    if (!node.ok()) co_return node;
-    if (absl::Status opened = co_await added->Open(); !opened.ok()) {
-      co_return opened;
-    }
-    co_return node;
-  }
+                                  std::unique_ptr<Driver> driver,
+                                  std::vector<Edge> edges);
 
   // Closes and takes back all that was added.
   Task<void> Undo();
@@ -83,14 +74,11 @@ class Opener {
 
  private:
   Task<absl::StatusOr<Node*>> OpenDriver(const proto::Node& spec);
-  Task<absl::StatusOr<Node*>> OpenFile(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenLeaf(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenRaw(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenQcow2(const proto::Node& spec);  // chain.cc
-  Task<absl::StatusOr<Node*>> OpenNull(const proto::Node& spec);
-  Task<absl::StatusOr<Node*>> OpenMemory(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,
                                              const proto::File& file);
-  static NodeOptions OptionsOf(const proto::Node& spec);
   absl::StatusOr<Node*> AddNode(const proto::Node& spec,
                                 std::unique_ptr<Driver> driver,
                                 std::vector<Edge> edges);
@@ -103,6 +91,11 @@ class Opener {
 
 // `child` is written inline in `parent`: what it does not say it inherits.
 void Inherit(const proto::Node& parent, proto::Node* child);
+
+// Its settings; `name` is what messages call it.
+absl::StatusOr<qcow2::Options> Qcow2OptionsOf(const proto::Node& spec,
+                                              const OpenContext& context,
+                                              const std::string& name);
 
 // A size or an offset of a message; `field` is its name.
 absl::StatusOr<int64_t> ParseBytes(absl::string_view field,

@@ -30,7 +30,7 @@ class RawDriver final : public Driver, private HostBytes {
 
   // With the child "file" attached, before any request. Fails when the window
   // reaches past the end of the file.
-  Task<absl::Status> Open();
+  Task<absl::Status> Open() override;
 
   // Whether it has no window: it shows the whole file.
   bool whole() const { return options_.offset == 0 && !options_.size; }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
 #include "graph/graph.h"
 #include "graph/permissions.h"
 #include "graph/status.h"
@@ -62,15 +63,21 @@ void Backend::OpenGate() {
   if (--gate_closed_ == 0) parked_.WakeAll();
 }
 
-Task<void> Backend::PassGate() {
-  while (gate_closed_ > 0) co_await parked_.Wait();
+Task<IoStatus> Backend::PassGate() {
+  while (gate_closed_ > 0 && refusal_ == 0) co_await parked_.Wait();
+  co_return refusal_ == 0 ? IoStatus() : IoError(refusal_);
+}
+
+void Backend::Refuse(int error) {
+  refusal_ = error;
+  parked_.WakeAll();
 }
 
 Task<IoStatus> Backend::Read(int64_t offset, IoView data, RequestFlags flags) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Read(offset, data, flags));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if ((flags & kCopyOnRead) != 0 && !MayWrite(kUnchanged)) {
     co_return IoError(EPERM);
@@ -82,7 +89,7 @@ Task<IoStatus> Backend::Write(int64_t offset, IoView data, RequestFlags flags) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Write(offset, data, flags));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if (!MayWrite(flags)) co_return IoError(EPERM);
   if (writethrough_) flags |= kFua;
@@ -94,7 +101,7 @@ Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Zero(offset, bytes, flags));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if (!MayWrite(flags)) co_return IoError(EPERM);
   if (writethrough_) flags |= kFua;
@@ -105,7 +112,7 @@ Task<IoStatus> Backend::Discard(int64_t offset, int64_t bytes) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Discard(offset, bytes));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Discard(nullptr, offset, bytes);
@@ -115,7 +122,7 @@ Task<IoStatus> Backend::Reserve(int64_t offset, int64_t bytes) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Reserve(offset, bytes));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if (!writable()) co_return IoError(EPERM);
   co_return co_await root_->Reserve(nullptr, offset, bytes);
@@ -127,7 +134,7 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
     co_return co_await RunOn(home(),
                              Truncate(size_bytes, exact, preallocation));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   if (!resizable()) co_return IoError(EPERM);
   const IoStatus status =
@@ -138,24 +145,27 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
 
 Task<IoStatus> Backend::Flush() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), Flush());
-  if (gate_closed()) co_await PassGate();
+  while (gate_closed()) co_await parked_.Wait();
   const auto entered = Enter();
   co_return co_await root_->Flush();
 }
 
 // What has the bytes of one file has one child at most.
 void Backend::LetBypass() {
-  Node* below = &node();
-  below->bypassed_ = true;
-  while (!below->children().empty()) {
-    below = &below->children().front()->node();
-    below->bypassed_ = true;
+  const std::string why =
+      absl::StrCat("clients of ", root_->Describe(), " use its file directly");
+  for (Child* edge = root_.get();;) {
+    edge->Freeze(why);
+    Node& below = edge->node();
+    below.bypassed_ = true;
+    if (below.children().empty()) return;
+    edge = below.children().front().get();
   }
 }
 
 Task<IoResult<FileInfo>> Backend::Look() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), Look());
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   co_return co_await root_->Look(nullptr);
 }
@@ -164,14 +174,14 @@ Task<IoResult<BlockStatus>> Backend::Status(int64_t offset, int64_t bytes) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Status(offset, bytes));
   }
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   co_return co_await StatusOfChain(*root_, nullptr, offset, bytes);
 }
 
 Task<IoResult<int64_t>> Backend::AllocatedBytes() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), AllocatedBytes());
-  if (gate_closed()) co_await PassGate();
+  if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
   int64_t total = 0;
   for (const Node* layer : LayersOf(node())) {

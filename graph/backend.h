@@ -81,11 +81,15 @@ class Backend {
   void CloseGate() { ++gate_closed_; }
   void OpenGate();
   bool gate_closed() const { return gate_closed_ > 0; }
+  // What is parked at the gate, and comes while it is closed, fails with
+  // `error`, but for flushes. For a backend that is on its way out.
+  void Refuse(int error);
   // Requests let in and not ended; those parked at the gate are not.
   InFlight& in_flight() { return in_flight_; }
 
  private:
   friend class Node;
+  friend class Transaction;
 
   explicit Backend(std::unique_ptr<Child> root) : root_(std::move(root)) {}
 
@@ -98,11 +102,12 @@ class Backend {
     return (root_->permissions().used & WriteRights(flags)) != 0;
   }
   Entered Enter() { return {in_flight_.Hold(), node().in_flight().Hold()}; }
-  Task<void> PassGate();
+  Task<IoStatus> PassGate();
 
   std::unique_ptr<Child> root_;
   bool writethrough_ = false;
   int gate_closed_ = 0;
+  int refusal_ = 0;
   WaitQueue parked_;
   InFlight in_flight_;
   absl::AnyInvocable<void()> on_resize_;

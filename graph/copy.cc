@@ -121,8 +121,8 @@ Task<IoStatus> Backend::CopyRange(int64_t offset, Backend& to,
   }
   // Both open at once: who is parked at one gate holds nothing at the other.
   while (gate_closed() || to.gate_closed()) {
-    co_await PassGate();
-    co_await to.PassGate();
+    BGFS_CO_TRY(co_await PassGate());
+    BGFS_CO_TRY(co_await to.PassGate());
   }
   const auto entered = Enter();
   const auto entered_to = to.Enter();

@@ -4,6 +4,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "graph/async/check.h"
+#include "graph/async/idle_timer.h"
 
 namespace bgfs {
 namespace {
@@ -36,6 +37,35 @@ Drain::Drain(const std::vector<Node*>& nodes) {
 Drain::~Drain() { BGFS_CHECK(!active_); }
 
 Task<void> Drain::Begin() {
+  CloseGates();
+  // With the gates closed requests only end, but one that ends may have been
+  // the last on a node above while another starts below: look at all again.
+  while (InFlight* busy = FindBusy()) co_await busy->WaitIdle();
+}
+
+Task<bool> Drain::BeginWithin(int64_t limit_ns) {
+  CloseGates();
+  if (FindBusy() == nullptr) co_return true;
+  late_ = false;
+  IdleTimer timer(limit_ns, [this] { OnLimit(); });
+  if (limit_ns > 0) timer.Touch();
+  while (InFlight* busy = FindBusy()) {
+    if (late_) break;
+    co_await busy->WaitIdleOrKick();
+  }
+  co_await timer.Stop();
+  if (FindBusy() == nullptr) co_return true;
+  End();
+  co_return false;
+}
+
+// Whoever waits looks again.
+void Drain::OnLimit() {
+  late_ = true;
+  for (Node* node : nodes_) node->in_flight_.Kick();
+}
+
+void Drain::CloseGates() {
   BGFS_CHECK(!active_);
   active_ = true;
   for (Node* node : nodes_) {
@@ -43,9 +73,6 @@ Task<void> Drain::Begin() {
     for (Backend* backend : node->backends_) backend->CloseGate();
     node->driver().OnDrainBegin();
   }
-  // With the gates closed requests only end, but one that ends may have been
-  // the last on a node above while another starts below: look at all again.
-  while (InFlight* busy = FindBusy()) co_await busy->WaitIdle();
 }
 
 InFlight* Drain::FindBusy() const {

@@ -31,16 +31,22 @@ class Drain {
   ~Drain();
 
   Task<void> Begin();
+  // As Begin(), for at most so long (0: no limit). False: something is still in
+  // flight, and nothing is drained.
+  Task<bool> BeginWithin(int64_t limit_ns);
   void End();
 
   const std::vector<Node*>& nodes() const { return nodes_; }
 
  private:
+  void CloseGates();
   // Something that is in flight, or null.
   InFlight* FindBusy() const;
+  void OnLimit();
 
   std::vector<Node*> nodes_;
   bool active_ = false;
+  bool late_ = false;
 };
 
 }  // namespace bgfs

@@ -78,6 +78,10 @@ absl::Status Driver::PreparePermissions(const PermissionSet&) {
   return absl::OkStatus();
 }
 
+Task<absl::Status> Driver::Open() { co_return absl::OkStatus(); }
+
+Task<IoStatus> Driver::Inactivate() { co_return IoStatus(); }
+
 Task<void> Driver::Close() { co_return; }
 
 }  // namespace bgfs

@@ -39,6 +39,19 @@ class Driver {
   // As in the configuration: "raw", "qcow2".
   virtual absl::string_view format_name() const = 0;
 
+  // Once, with the children attached, before any request: sets the node's size
+  // and makes it usable. Before it, only ChildPermissions() and what concerns a
+  // drain are called.
+  virtual Task<absl::Status> Open();
+  // Before Open(): this one is to replace `predecessor`, a driver of the same
+  // node, which is inactive and idle, and which is closed once this one is in
+  // use, or is used again if this one is given up first.
+  virtual void Succeed(Driver& predecessor) { (void)predecessor; }
+  // Nothing is in flight, and all was flushed: puts on the disk what Close()
+  // would, so that another driver can open it and Close() writes nothing. The
+  // driver may be used again.
+  virtual Task<IoStatus> Inactivate();
+
   // Reads data.size() bytes. The range lies inside the node, but for the last
   // partial block of request_alignment, of which only the part inside counts.
   virtual Task<IoStatus> Read(Request& request, int64_t offset,

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "graph/async/check.h"
 #include "graph/permissions.h"
@@ -46,20 +47,49 @@ Node* Graph::FindNode(absl::string_view name) const {
   return nullptr;
 }
 
+Task<absl::Status> Graph::EndNode(Node* node) {
+  absl::Status outcome;
+  if (!node->read_only()) {
+    const IoStatus flushed = co_await FlushNode(*node);
+    outcome = flushed.ToStatus(absl::StrCat(
+        "node \"", node->name(), "\": what was written is not durable"));
+  }
+  co_await node->in_flight().WaitIdle();
+  co_await node->driver().Close();
+  RemoveNode(node);
+  co_return outcome;
+}
+
 Task<absl::Status> Graph::Close() {
   absl::Status outcome;
   while (!nodes_.empty()) {
-    Node* node = nodes_.back().get();
-    if (!node->read_only()) {
-      const IoStatus flushed = co_await FlushNode(*node);
-      outcome.Update(flushed.ToStatus(absl::StrCat(
-          "node \"", node->name(), "\": what was written is not durable")));
-    }
-    co_await node->in_flight().WaitIdle();
-    co_await node->driver().Close();
-    nodes_.pop_back();
+    outcome.Update(co_await EndNode(nodes_.back().get()));
   }
   co_return outcome;
+}
+
+Task<absl::Status> Graph::CloseUnused(
+    const absl::flat_hash_set<const Node*>& keep) {
+  absl::Status outcome;
+  // Parents come before their children.
+  for (size_t i = nodes_.size(); i-- > 0;) {
+    Node* const node = nodes_[i].get();
+    if (!node->parents().empty() || keep.contains(node)) continue;
+    outcome.Update(co_await EndNode(node));
+  }
+  co_return outcome;
+}
+
+void Graph::SortNodes() {
+  const auto order = ParentsFirst(*this);
+  BGFS_CHECK(order.ok());
+  absl::flat_hash_map<const Node*, size_t> place;
+  for (size_t i = 0; i < order->size(); ++i) place[(*order)[i]] = i;
+  std::sort(
+      nodes_.begin(), nodes_.end(),
+      [&place](const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) {
+        return place[a.get()] > place[b.get()];
+      });
 }
 
 }  // namespace bgfs

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "graph/async/loop.h"
@@ -44,6 +45,14 @@ class Graph {
   // Another number after every change of an edge or of its rights.
   int64_t rights_epoch() const { return rights_epoch_; }
 
+  // Ends every node that nobody uses, as Close() does: those above which there
+  // is no backend, but for what `keep` says. The first flush that failed is
+  // reported; they are gone all the same.
+  Task<absl::Status> CloseUnused(
+      const absl::flat_hash_set<const Node*>& keep = {});
+  // Puts nodes() in order again after edges were changed.
+  void SortNodes();
+
   // Flushes every node that was written through, closes drivers, parents
   // first, and drops all nodes. No backend is left. The first flush that failed
   // is reported; everything is closed all the same.
@@ -51,6 +60,8 @@ class Graph {
 
  private:
   friend class PermissionUpdate;
+
+  Task<absl::Status> EndNode(Node* node);
 
   Loop* const home_;
   int64_t rights_epoch_ = 0;

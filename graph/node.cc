@@ -42,6 +42,16 @@ std::string Child::Describe() const {
 
 int64_t Child::size() const { return node_->size(); }
 
+void Child::Freeze(std::string why) {
+  ++frozen_;
+  frozen_by_ = std::move(why);
+}
+
+void Child::Thaw() {
+  BGFS_CHECK(frozen_ > 0);
+  --frozen_;
+}
+
 Node::Node(Graph* graph, NodeOptions options, std::unique_ptr<Driver> driver)
     : graph_(graph), options_(std::move(options)), driver_(std::move(driver)) {
   driver_->node_ = this;
@@ -49,10 +59,20 @@ Node::Node(Graph* graph, NodeOptions options, std::unique_ptr<Driver> driver)
 
 Node::~Node() {
   BGFS_CHECK(parents_.empty() && backends_.empty());
-  for (const auto& child : children_) {
-    auto& parents = child->node().parents_;
-    parents.erase(std::find(parents.begin(), parents.end(), child.get()));
-  }
+  for (const auto& child : children_) Unlink(child.get());
+}
+
+void Node::Link(Child* edge) { edge->node_->parents_.push_back(edge); }
+
+void Node::Unlink(Child* edge) {
+  auto& parents = edge->node_->parents_;
+  parents.erase(std::find(parents.begin(), parents.end(), edge));
+}
+
+std::unique_ptr<Driver> Node::SwapDriver(std::unique_ptr<Driver> driver) {
+  driver->node_ = this;
+  status_cache_ = StatusCache();
+  return std::exchange(driver_, std::move(driver));
 }
 
 Loop& Node::home() const { return graph_->home(); }
@@ -96,9 +116,9 @@ absl::StatusOr<Child*> Node::AttachChild(std::string name, ChildRole role,
   children_.push_back(std::make_unique<Child>(std::move(name), role, this,
                                               /*user=*/"", node));
   Child* edge = children_.back().get();
-  node->parents_.push_back(edge);
+  Link(edge);
   if (absl::Status status = PermissionUpdate::Attach(edge); !status.ok()) {
-    node->parents_.pop_back();
+    Unlink(edge);
     children_.pop_back();
     return status;
   }

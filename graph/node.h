@@ -64,6 +64,13 @@ class Child {
   Node* parent() const { return parent_; }  // null at a root
   Node& node() const { return *node_; }
   const PermissionSet& permissions() const { return permissions_; }
+  // Until thawed it leads where it leads, and stays; every change of the graph
+  // that would move it is refused and tells `why` (engine.md, 5). Counted; the
+  // last reason is told.
+  void Freeze(std::string why);
+  void Thaw();
+  bool frozen() const { return frozen_ > 0; }
+  const std::string& frozen_by() const { return frozen_by_; }
   // For messages: `backing of top`, `export vm1`.
   std::string Describe() const;
   int64_t size() const;  // bytes, of the node
@@ -104,14 +111,17 @@ class Child {
  private:
   friend class PermissionUpdate;
   friend class Node;
+  friend class Transaction;
 
   const std::string name_;
   const ChildRole role_;
   Node* const parent_;
   const std::string user_;  // of a root: "export vm1"
-  Node* const node_;
+  Node* node_;
   PermissionSet permissions_{0, kAllPermissions};
   PermissionSet pending_;  // while a PermissionUpdate is under way
+  int frozen_ = 0;
+  std::string frozen_by_;
 };
 
 struct NodeOptions {
@@ -193,10 +203,17 @@ class Node {
   friend class Flusher;
   friend class Graph;
   friend class NodeIo;
+  friend class Transaction;
+
+  // An edge is one of its parent's children and of its node's parents.
+  static void Link(Child* edge);
+  static void Unlink(Child* edge);
+  // Is this one's from now on; gives the one before, which is nobody's.
+  std::unique_ptr<Driver> SwapDriver(std::unique_ptr<Driver> driver);
 
   Graph* const graph_;
-  const NodeOptions options_;
-  const std::unique_ptr<Driver> driver_;
+  NodeOptions options_;
+  std::unique_ptr<Driver> driver_;
   int64_t size_ = 0;
   // Past size_ the driver may hold what a write that failed has left.
   bool tail_dirty_ = false;

@@ -41,35 +41,49 @@ PermissionSet UsersOf(const Node& node) {
   return users;
 }
 
-PermissionUpdate::PermissionUpdate(Child* edge) : edge_(edge) {
+PermissionUpdate::PermissionUpdate(Child* edge, const PermissionSet& wanted)
+    : graph_(&edge->node().graph()), wanted_({{edge, wanted}}) {
   absl::flat_hash_set<Node*> seen;
   Visit(&edge->node(), &seen, &nodes_);
   std::reverse(nodes_.begin(), nodes_.end());
 }
 
+PermissionUpdate::PermissionUpdate(Graph* graph) : graph_(graph) {
+  absl::flat_hash_set<Node*> seen;
+  for (const auto& node : graph->nodes()) Visit(node.get(), &seen, &nodes_);
+  std::reverse(nodes_.begin(), nodes_.end());
+}
+
 absl::Status PermissionUpdate::SetRoot(Child* root,
                                        const PermissionSet& wanted) {
-  return PermissionUpdate(root).Apply(wanted);
+  return PermissionUpdate(root, wanted).Apply();
 }
 
 absl::Status PermissionUpdate::Attach(Child* edge) {
   const Node& parent = *edge->parent();
-  return PermissionUpdate(edge).Apply(
-      parent.driver().ChildPermissions(*edge, UsersOf(parent)));
+  const PermissionSet wanted =
+      parent.driver().ChildPermissions(*edge, UsersOf(parent));
+  return PermissionUpdate(edge, wanted).Apply();
 }
 
 void PermissionUpdate::Detach(Child* edge) {
-  PermissionUpdate(edge).Apply({0, kAllPermissions}).IgnoreError();
+  PermissionUpdate(edge, {0, kAllPermissions}).Apply().IgnoreError();
 }
 
-absl::Status PermissionUpdate::Apply(const PermissionSet& wanted) {
+absl::Status PermissionUpdate::Apply() {
+  absl::Status status = Prepare();
+  if (status.ok()) Commit();
+  return status;
+}
+
+absl::Status PermissionUpdate::Prepare() {
   for (Node* node : nodes_) {
     for (Child* edge : node->parents()) edge->pending_ = edge->permissions_;
   }
-  edge_->pending_ = wanted;
+  for (const Wanted& item : wanted_) item.edge->pending_ = item.rights;
   if (absl::Status status = Compute(); !status.ok()) return status;
-  if (absl::Status status = Prepare(); !status.ok()) return status;
-  Commit();
+  if (absl::Status status = PrepareDrivers(); !status.ok()) return status;
+  Exchange();
   return absl::OkStatus();
 }
 
@@ -105,7 +119,7 @@ absl::Status PermissionUpdate::CheckUsers(const Node& node) const {
   return absl::OkStatus();
 }
 
-absl::Status PermissionUpdate::Prepare() {
+absl::Status PermissionUpdate::PrepareDrivers() {
   for (size_t i = 0; i < nodes_.size(); ++i) {
     PermissionSet users;
     for (const Child* edge : nodes_[i]->parents()) {
@@ -119,12 +133,41 @@ absl::Status PermissionUpdate::Prepare() {
   return absl::OkStatus();
 }
 
-void PermissionUpdate::Commit() {
-  ++edge_->node().graph().rights_epoch_;
+// What an edge has, against what it is to have or had before.
+void PermissionUpdate::Exchange() {
+  ++graph_->rights_epoch_;
   for (Node* node : nodes_) {
-    for (Child* edge : node->parents()) edge->permissions_ = edge->pending_;
-    node->driver().CommitPermissions();
+    for (Child* edge : node->parents()) {
+      std::swap(edge->permissions_, edge->pending_);
+    }
   }
+}
+
+void PermissionUpdate::Commit() {
+  for (Node* node : nodes_) node->driver().CommitPermissions();
+}
+
+void PermissionUpdate::Abort() {
+  Exchange();
+  for (Node* node : nodes_) node->driver().AbortPermissions();
+}
+
+absl::StatusOr<std::vector<Node*>> ParentsFirst(const Graph& graph) {
+  absl::flat_hash_set<Node*> seen;
+  std::vector<Node*> nodes;
+  for (const auto& node : graph.nodes()) Visit(node.get(), &seen, &nodes);
+  std::reverse(nodes.begin(), nodes.end());
+  absl::flat_hash_set<const Node*> above;
+  for (const Node* node : nodes) {
+    above.insert(node);
+    for (const auto& child : node->children()) {
+      if (!above.contains(&child->node())) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("node \"", child->node().name(),
+                       "\" would stand on itself, by the ", child->Describe()));
+    }
+  }
+  return nodes;
 }
 
 }  // namespace bgfs

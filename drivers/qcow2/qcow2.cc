@@ -46,13 +46,20 @@ Task<absl::StatusOr<Header>> ReadHeader(Child& file) {
   co_return ParseHeader(BytesOf(*start), file.size());
 }
 
-Qcow2::Qcow2(Header header, Options options)
-    : header_(std::move(header)), options_(std::move(options)) {}
+Qcow2::Qcow2(absl::optional<Header> header, Options options)
+    : has_header_(header.has_value()), options_(std::move(options)) {
+  if (has_header_) header_ = *std::move(header);
+}
 
 Task<absl::Status> Qcow2::Open() {
   const bool writable = !node().read_only();
   file_ = node().child("file");
   BGFS_CHECK(file_ != nullptr);
+  if (!has_header_) {
+    absl::StatusOr<Header> header = co_await ReadHeader(*file_);
+    if (!header.ok()) co_return header.status();
+    header_ = *std::move(header);
+  }
   if (writable) {
     absl::Status ready = co_await PrepareToWrite();
     if (!ready.ok()) co_return ready;
@@ -352,10 +359,15 @@ void Qcow2::RefreshLimits(Limits* limits) {
   limits->copy_alignment = cluster_size;
 }
 
+Task<IoStatus> Qcow2::Inactivate() {
+  if (writer_ == nullptr) return Driver::Inactivate();
+  return writer_->Settle();
+}
+
 Task<void> Qcow2::Close() {
   if (idle_ != nullptr) co_await idle_->Stop();
   if (discarded_ != nullptr) co_await discarded_->Stop();
-  if (writer_ != nullptr) co_await writer_->Close();
+  if (writer_ != nullptr) (co_await writer_->Settle()).Ignore();
   idle_.reset();
   discarded_.reset();
   writer_.reset();

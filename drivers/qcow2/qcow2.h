@@ -25,6 +25,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "drivers/qcow2/cluster_cache.h"
 #include "drivers/qcow2/header.h"
 #include "drivers/qcow2/mapping.h"
@@ -55,13 +56,14 @@ struct Options {
 
 class Qcow2 final : public Driver {
  public:
-  Qcow2(Header header, Options options);
+  // Without a header, Open() reads it.
+  Qcow2(absl::optional<Header> header, Options options);
 
-  // With its children attached, before any other request: reads what lookups
-  // need and sets the node's size.
-  // A node that is not read_only must pass CheckWritable() (writer.h).
-  Task<absl::Status> Open();
+  // Reads what lookups need. A node that is not read_only must pass
+  // CheckWritable() (writer.h).
+  Task<absl::Status> Open() override;
 
+  // Once open.
   const Header& header() const { return header_; }
   // Between Open() and Close().
   const L2Cache& l2_cache() const { return mapping_->l2_cache(); }
@@ -84,6 +86,7 @@ class Qcow2 final : public Driver {
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
   void RefreshLimits(Limits* limits) override;
+  Task<IoStatus> Inactivate() override;
   Task<void> Close() override;
 
  private:
@@ -101,6 +104,7 @@ class Qcow2 final : public Driver {
   BlockStatus StatusOf(const Extent& extent) const;
   Task<IoResult<BlockStatus>> Refine(Request& request, BlockStatus status);
 
+  bool has_header_;
   Header header_;
   Options options_;
   Child* file_ = nullptr;

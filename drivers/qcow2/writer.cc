@@ -531,10 +531,11 @@ Task<IoStatus> Writer::FlushToOs() {
 
 Task<void> Writer::AfterFlush() { return writeback_.AfterFlush(); }
 
-Task<void> Writer::Close() {
-  if (!begun_) co_return;
-  // What fails here was durable before, or is a leak.
-  if ((co_await writeback_.Finish()).ok()) co_await allocator_.TrimFile();
+Task<IoStatus> Writer::Settle() {
+  if (!begun_) co_return IoStatus();
+  BGFS_CO_TRY(co_await writeback_.Finish());
+  co_await allocator_.TrimFile();
+  co_return IoStatus();
 }
 
 }  // namespace bgfs::qcow2

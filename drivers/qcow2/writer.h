@@ -61,8 +61,9 @@ class Writer {
   Task<IoResult<Range>> ChangeWindow(const Request& request);
   Task<IoStatus> FlushToOs();
   Task<void> AfterFlush();
-  // The last: everything to the disk, and the file as short as it may be.
-  Task<void> Close();
+  // Everything to the disk, and the file as short as it may be. What fails was
+  // durable before, or is a leak.
+  Task<IoStatus> Settle();
 
   // Whether changes wait in memory, or space to be given back; Commit() does
   // both.

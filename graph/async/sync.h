@@ -148,6 +148,11 @@ class InFlight {
   Task<void> WaitIdle() {
     while (count_ > 0) co_await idle_.Wait();
   }
+  // Returns when it may be zero, or after Kick().
+  Task<void> WaitIdleOrKick() {
+    if (count_ > 0) co_await idle_.Wait();
+  }
+  void Kick() { idle_.WakeAll(); }
 
  private:
   int64_t count_ = 0;

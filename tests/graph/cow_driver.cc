@@ -11,7 +11,7 @@
 
 namespace bgfs {
 
-void CowDriver::Open(int64_t size_bytes) {
+void CowDriver::OpenWith(int64_t size_bytes) {
   file_ = node().child("file");
   backing_ = node().backing();
   map_.assign(static_cast<size_t>(Clusters(size_bytes)), kUnallocated);

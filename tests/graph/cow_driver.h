@@ -30,7 +30,7 @@ class CowDriver : public Driver {
   explicit CowDriver(int64_t cluster_bytes) : cluster_(cluster_bytes) {}
 
   // Once the node has its children: sets the size.
-  void Open(int64_t size_bytes);
+  void OpenWith(int64_t size_bytes);
 
   // Host clusters in use.
   int64_t allocated() const;

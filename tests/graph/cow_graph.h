@@ -23,7 +23,7 @@ struct Cow {
     graph->AddNode("cow", 0, std::move(owned), Unmapping());
     graph->Attach(*driver, "file", ChildRole::kFile, file);
     graph->Attach(*driver, "backing", ChildRole::kBacking, base);
-    driver->Open(4 * kCluster);
+    driver->OpenWith(4 * kCluster);
     driver->node().RefreshLimits();
     user = &graph->Open(*driver);
   }

@@ -143,7 +143,7 @@ Task<Node*> RandomGraph::Cow(int depth, int64_t size, bool content) {
   if (base != nullptr) {
     EXPECT_TRUE(node->AttachChild("backing", ChildRole::kBacking, base).ok());
   }
-  driver->Open(size);
+  driver->OpenWith(size);
   node->RefreshLimits();
   if (content && base_size < size) {
     co_await Fill(node, Range::FromTo(base_size, size));

@@ -271,7 +271,7 @@ Task<absl::StatusOr<Node*>> RandomChain::OpenCow(Graph* graph,
                                  graph->FindNode(NameOf(index - 1)));
     if (!attached.ok()) co_return attached.status();
   }
-  driver->Open(base_ + layer.size);
+  driver->OpenWith(base_ + layer.size);
   node->RefreshLimits();
   // What differs from the layer below.
   auto backend = Backend::Create("fill", node,
