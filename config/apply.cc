@@ -1,10 +1,11 @@
 #include "config/apply.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
-#include <variant>
 
 #include "absl/strings/str_cat.h"
+#include "config/diagnostic.h"
 #include "graph/async/check.h"
 #include "graph/backend.h"
 
@@ -14,15 +15,32 @@ namespace {
 using ExportOr = absl::StatusOr<std::unique_ptr<BlockExport>>;
 
 Task<ExportOr> MakeExport(Graph* graph, const proto::Export* item,
-                          PermissionSet permissions,
                           const Factories* factories) {
   Node* node = graph->FindNode(item->node());
   BGFS_CHECK(node != nullptr);
-  auto backend =
-      Backend::Create(absl::StrCat("export ", item->id()), node, permissions);
+  // It needs nothing yet, so nobody is in its way.
+  auto backend = Backend::Create(absl::StrCat("export ", item->id()), node,
+                                 {0, kAllPermissions});
   if (!backend.ok()) co_return backend.status();
   (*backend)->SetWritethrough(item->writethrough());
   co_return factories->make_export(*item, *std::move(backend));
+}
+
+// One that was never shown.
+Task<void> Shutdown(BlockExport* item) {
+  item->RequestShutdown();
+  (co_await item->WaitClosed()).IgnoreError();  // nothing was written
+}
+
+// The nodes that `names` has and nobody uses, and what they alone stand on.
+Task<absl::Status> CloseNodes(Graph* graph, std::vector<std::string> names) {
+  absl::flat_hash_set<const Node*> keep;
+  for (const auto& node : graph->nodes()) {
+    const bool goes =
+        std::find(names.begin(), names.end(), node->name()) != names.end();
+    if (node->parents().empty() && !goes) keep.insert(node.get());
+  }
+  co_return co_await graph->CloseUnused(keep);
 }
 
 }  // namespace
@@ -41,39 +59,24 @@ PermissionSet ExportPermissions(const proto::Export& item,
 
 absl::StatusOr<std::unique_ptr<LiveGraph>> LiveGraph::Apply(
     const Plan& plan, const Factories& factories) {
-  std::unique_ptr<LiveGraph> live(new LiveGraph);
-  std::set<std::string> written;
-  for (const Step& step : plan.steps) {
-    const auto* add = std::get_if<AddExport>(&step);
-    if (add != nullptr && add->item.writable())
-      written.insert(add->item.node());
+  auto live = std::make_unique<LiveGraph>();
+  const absl::StatusOr<Change> change = Compare(live->plan(), plan);
+  if (!change.ok()) return change.status();
+  auto update = live->Prepare(*change, factories);
+  if (!update.ok()) return update.status();
+  live->Commit(update->get(), factories);
+  if (absl::Status s = live->Finish(*std::move(update), Deadline::max());
+      !s.ok()) {
+    return s;
   }
-  absl::Status status;
-  for (int i = 0; i < plan.parts && status.ok(); ++i) {
-    status = live->StartPart(i, factories);
-  }
-  for (const Step& step : plan.steps) {
-    if (!status.ok()) break;
-    if (const auto* open = std::get_if<OpenNode>(&step)) {
-      status = live->Open(*open, factories);
-    } else {
-      const AddExport& add = std::get<AddExport>(step);
-      status = live->Add(add, written.contains(add.item.node()), factories);
-    }
-  }
-  if (status.ok()) return live;
-  // Whoever asked waits for the error, and nothing was written that could
-  // keep this from ending.
-  live->BeginClose();
-  live->WaitClosed(Deadline::max());
-  return status;
+  return live;
 }
 
 LiveGraph::~LiveGraph() {
-  for (const LiveExport& item : exports_) {
+  for (const auto& [number, item] : exports_) {
     BGFS_CHECK(item.block_export == nullptr);
   }
-  for (const Part& part : parts_) BGFS_CHECK(part.graph == nullptr);
+  for (const auto& [number, part] : parts_) BGFS_CHECK(part.graph == nullptr);
 }
 
 absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
@@ -82,70 +85,383 @@ absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
   Part part;
   part.loop = *std::move(loop);
   part.graph = std::make_unique<Graph>(part.loop.get());
-  parts_.push_back(std::move(part));
+  parts_.emplace(number, std::move(part));
   return absl::OkStatus();
 }
 
-absl::Status LiveGraph::Open(const OpenNode& step, const Factories& factories) {
-  const Part& part = parts_[step.part];
-  return BlockOn(*part.loop, factories.open_node(part.graph.get(), step))
-      .status();
+// --- Preparing ---------------------------------------------------------------
+
+absl::StatusOr<std::unique_ptr<LiveGraph::Update>> LiveGraph::Prepare(
+    const Change& change, const Factories& factories, int64_t drain_limit_ns) {
+  auto update = std::make_unique<Update>();
+  update->change_ = change;
+  absl::Status status = DoPrepare(update.get(), factories, drain_limit_ns);
+  if (status.ok()) return update;
+  Undo(update.get());
+  return status;
 }
 
-absl::Status LiveGraph::Add(const AddExport& step, bool written_beside,
-                            const Factories& factories) {
-  Part& part = parts_[step.part];
-  ExportOr made = BlockOn(
-      *part.loop,
-      MakeExport(part.graph.get(), &step.item,
-                 ExportPermissions(step.item, written_beside), &factories));
-  if (!made.ok()) return made.status();
-  BlockExport* block_export = made->get();
-  // The configuration was checked: its ids differ.
-  BGFS_CHECK(table_.Add(*std::move(made)).ok());
-  part.exports.push_back(exports_.size());
-  exports_.push_back({step.part, step.item, block_export, absl::OkStatus()});
+absl::Status LiveGraph::DoPrepare(Update* update, const Factories& factories,
+                                  int64_t drain_limit_ns) {
+  const Change& change = update->change_;
+  for (int part = plan_.parts; part < change.result.parts; ++part) {
+    if (absl::Status s = StartPart(part, factories); !s.ok()) return s;
+    update->new_parts_.push_back(part);
+  }
+  std::vector<int> parts;
+  for (const auto& [number, part] : parts_) parts.push_back(number);
+  for (const int number : parts) {
+    const bool ended = !parts_.at(number).closing.has_value() ||
+                       !absl::IsDeadlineExceeded(Collect(number, Deadline()));
+    if (!ended) {
+      return absl::UnavailableError(
+          "what was removed before has not ended yet; try again later");
+    }
+    const auto part = parts_.find(number);
+    if (part == parts_.end()) continue;
+    update->work_[number].graph = part->second.graph.get();
+  }
+  for (const OpenNode& step : change.opens) {
+    const Part& part = parts_.at(step.part);
+    const auto node =
+        BlockOn(*part.loop, factories.open_node(part.graph.get(), step));
+    if (!node.ok()) return node.status();
+  }
+  for (const AddExport& step : change.added) {
+    const Part& part = parts_.at(step.part);
+    ExportOr made = BlockOn(
+        *part.loop, MakeExport(part.graph.get(), &step.item, &factories));
+    if (!made.ok()) return made.status();
+    const int number = next_export_++;
+    exports_[number] = {step.part, step.item, *std::move(made),
+                        absl::OkStatus()};
+    update->added_.push_back(number);
+  }
+  SetTargets(update);
+  for (auto& [number, work] : update->work_) {
+    const absl::Status status =
+        BlockOn(*parts_.at(number).loop,
+                Update::Fill(update, number, &work, &exports_, &factories));
+    if (!status.ok()) return status;
+  }
+  for (auto& [number, work] : update->work_) {
+    if (work.transaction->empty()) continue;
+    const absl::Status status = BlockOn(
+        *parts_.at(number).loop, Update::PrepareWork(&work, drain_limit_ns));
+    if (!status.ok()) return status;
+  }
   return absl::OkStatus();
 }
+
+// What each export is to be.
+void LiveGraph::SetTargets(Update* update) const {
+  const Change& change = update->change_;
+  std::set<std::string> written;
+  std::map<std::string, const proto::Export*> wanted;
+  for (const AddExport& item : change.result.exports) {
+    if (item.item.writable()) written.insert(item.item.node());
+    wanted[item.item.id()] = &item.item;
+  }
+  std::set<std::string> removed;
+  for (const AddExport& item : change.removed) removed.insert(item.item.id());
+  for (const auto& [number, item] : exports_) {
+    if (item.block_export == nullptr) continue;
+    const auto found = wanted.find(item.item.id());
+    const bool is_new = std::find(update->added_.begin(), update->added_.end(),
+                                  number) != update->added_.end();
+    if (!is_new && removed.contains(item.item.id())) {
+      update->removed_.push_back(number);
+      update->targets_[number] = {item.item, {0, kAllPermissions}};
+      continue;
+    }
+    update->targets_[number] = {
+        *found->second,
+        ExportPermissions(*found->second,
+                          written.contains(found->second->node()))};
+  }
+}
+
+Task<absl::Status> LiveGraph::Update::Fill(
+    const Update* update, int part, Work* work,
+    const std::map<int, LiveExport>* exports, const Factories* factories) {
+  Graph* const graph = work->graph;
+  work->transaction = std::make_unique<Transaction>(graph);
+  for (const Change::Reopen& reopen : update->change_.reopens) {
+    if (reopen.part != part) continue;
+    std::unique_ptr<Driver> driver;
+    if (reopen.other_driver) {
+      auto made = factories->make_driver(reopen.wanted);
+      if (!made.ok()) co_return made.status();
+      driver = *std::move(made);
+    }
+    Node* const node = graph->FindNode(reopen.wanted.node.node_name());
+    work->transaction->Reopen(node, factories->node_options(reopen.wanted.node),
+                              std::move(driver));
+  }
+  for (const Change::Link& link : update->change_.links) {
+    if (link.part != part) continue;
+    Node* const parent = graph->FindNode(link.parent);
+    Node* const to = graph->FindNode(link.to);
+    Child* const edge = parent->child(link.child);
+    if (edge != nullptr) {
+      work->transaction->Link(edge, to);
+    } else {
+      BGFS_CHECK(link.child == "backing");
+      work->transaction->AddChild(parent, link.child, ChildRole::kBacking, to);
+    }
+  }
+  for (const auto& [number, target] : update->targets_) {
+    const LiveExport& item = exports->at(number);
+    if (item.part != part) continue;
+    Child& root = item.block_export->backend().root();
+    if (target.item.node() != item.item.node()) {
+      work->transaction->Link(&root, graph->FindNode(target.item.node()));
+    }
+    const PermissionSet& has = root.permissions();
+    if (has.used != target.rights.used || has.shared != target.rights.shared) {
+      work->transaction->SetRights(&root, target.rights);
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> LiveGraph::Update::PrepareWork(Work* work,
+                                                  int64_t drain_limit_ns) {
+  work->transaction->SetDrainLimit(drain_limit_ns);
+  absl::Status status = co_await work->transaction->Prepare();
+  work->prepared = status.ok();
+  co_return status;
+}
+
+Task<void> LiveGraph::Update::AbortWork(Work* work) {
+  if (work->prepared) co_await work->transaction->Abort();
+  work->prepared = false;
+  work->transaction = nullptr;
+}
+
+void LiveGraph::Abort(std::unique_ptr<Update> update) { Undo(update.get()); }
+
+// Backwards. Nothing was written that could keep this from ending.
+void LiveGraph::Undo(Update* update) {
+  for (auto it = update->work_.rbegin(); it != update->work_.rend(); ++it) {
+    BlockOn(*parts_.at(it->first).loop, Update::AbortWork(&it->second));
+  }
+  for (auto it = update->added_.rbegin(); it != update->added_.rend(); ++it) {
+    const LiveExport& item = exports_.at(*it);
+    BlockOn(*parts_.at(item.part).loop, Shutdown(item.block_export.get()));
+    exports_.erase(*it);
+  }
+  std::map<int, std::vector<std::string>> opened;
+  for (const OpenNode& step : update->change_.opens) {
+    opened[step.part].push_back(step.node.node_name());
+  }
+  for (auto& [number, names] : opened) {
+    const auto part = parts_.find(number);
+    if (part == parts_.end()) continue;
+    BlockOn(*part->second.loop,
+            CloseNodes(part->second.graph.get(), std::move(names)))
+        .IgnoreError();
+  }
+  for (const int number : update->new_parts_) {
+    parts_.at(number).graph = nullptr;
+    parts_.erase(number);
+  }
+}
+
+// --- The change itself -------------------------------------------------------
+
+Task<void> LiveGraph::Update::CommitWork(
+    const Update* update, int part, Work* work,
+    const std::map<int, LiveExport>* exports, const Factories* factories) {
+  if (!work->prepared) co_return;
+  for (const auto& [number, target] : update->targets_) {
+    const LiveExport& item = exports->at(number);
+    if (item.part != part) continue;
+    const bool goes =
+        std::find(update->removed_.begin(), update->removed_.end(), number) !=
+        update->removed_.end();
+    if (goes) {
+      item.block_export->RequestShutdown(/*keep_clients=*/true);
+      continue;
+    }
+    item.block_export->backend().SetWritethrough(target.item.writethrough());
+    if (factories->below_changed) {
+      factories->below_changed(item.block_export.get());
+    }
+  }
+  co_await work->transaction->Commit();
+  work->prepared = false;
+}
+
+void LiveGraph::Commit(Update* update, const Factories& factories) {
+  for (auto& [number, work] : update->work_) {
+    BlockOn(*parts_.at(number).loop,
+            Update::CommitWork(update, number, &work, &exports_, &factories));
+    work.transaction = nullptr;
+  }
+  for (const auto& [number, target] : update->targets_) {
+    exports_.at(number).item = target.item;
+  }
+  plan_ = update->change_.result;
+}
+
+Task<LiveGraph::PartOutcome> LiveGraph::EndSome(
+    Graph* graph, std::vector<std::string> names,
+    std::vector<BlockExport*> exports) {
+  PartOutcome outcome;
+  for (BlockExport* item : exports) {
+    outcome.exports.push_back(co_await item->WaitClosed());
+  }
+  outcome.graph = co_await CloseNodes(graph, std::move(names));
+  co_return outcome;
+}
+
+absl::Status LiveGraph::Finish(std::unique_ptr<Update> update,
+                               Deadline deadline) {
+  std::set<int> touched;
+  for (const auto& [number, part] : parts_) {
+    std::vector<std::string> names;
+    for (const OpenNode& node : update->change_.closes) {
+      if (node.part == number) names.push_back(node.node.node_name());
+    }
+    std::vector<BlockExport*> ending;
+    Part& ended = parts_.at(number);
+    for (const int removed : update->removed_) {
+      if (exports_.at(removed).part != number) continue;
+      ended.ending.push_back(removed);
+      ending.push_back(exports_.at(removed).block_export.get());
+    }
+    // What a header named may have lost its only user by a link, too.
+    const bool linked =
+        std::any_of(update->change_.links.begin(), update->change_.links.end(),
+                    [part_number = number](const Change::Link& link) {
+                      return link.part == part_number;
+                    });
+    if (names.empty() && ending.empty() && !linked) continue;
+    ended.closing = Pending<PartOutcome>::Start(
+        ended.loop.get(),
+        EndSome(ended.graph.get(), std::move(names), std::move(ending)));
+    touched.insert(number);
+  }
+  absl::Status status;
+  for (const int number : touched) status.Update(Collect(number, deadline));
+  Sweep();
+  return status;
+}
+
+// What Finish() has begun in a part.
+absl::Status LiveGraph::Collect(int number, Deadline deadline) {
+  Part& part = parts_.at(number);
+  std::optional<PartOutcome> outcome = part.closing->WaitUntil(deadline);
+  if (!outcome.has_value()) {
+    return absl::DeadlineExceededError(
+        "what was removed does not end: its disk does not answer");
+  }
+  absl::Status status = outcome->graph;
+  for (const absl::Status& each : outcome->exports) status.Update(each);
+  part.closing.reset();
+  for (const int ended : part.ending) {
+    part.lingering.push_back(std::move(exports_.at(ended).block_export));
+    exports_.erase(ended);
+  }
+  part.ending.clear();
+  return status;
+}
+
+// Those that clients have closed, and that were never shown.
+Task<void> LiveGraph::EndIdle(
+    std::vector<std::unique_ptr<BlockExport>>* lingering) {
+  for (size_t i = lingering->size(); i-- > 0;) {
+    if ((*lingering)[i]->has_clients()) continue;
+    co_await (*lingering)[i]->EndClients();
+    lingering->erase(lingering->begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+void LiveGraph::Sweep() {
+  for (auto it = parts_.begin(); it != parts_.end();) {
+    Part& part = it->second;
+    if (!part.lingering.empty()) {
+      BlockOn(*part.loop, EndIdle(&part.lingering));
+    }
+    const bool over = part.lingering.empty() && !part.closing.has_value() &&
+                      part.graph != nullptr && part.graph->nodes().empty();
+    if (over) part.graph = nullptr;
+    it = over ? parts_.erase(it) : std::next(it);
+  }
+}
+
+absl::Status LiveGraph::Reap(int number, Deadline deadline) {
+  const LiveExport& item = exports_.at(number);
+  auto closed = Pending<absl::Status>::Start(parts_.at(item.part).loop.get(),
+                                             item.block_export->WaitClosed());
+  std::optional<absl::Status> outcome = closed.WaitUntil(deadline);
+  if (!outcome.has_value()) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("export ", Quote(item.item.id()), " does not end"));
+  }
+  auto& planned = plan_.exports;
+  planned.erase(std::remove_if(planned.begin(), planned.end(),
+                               [&item](const AddExport& at) {
+                                 return at.item.id() == item.item.id();
+                               }),
+                planned.end());
+  exports_.erase(number);
+  return *std::move(outcome);
+}
+
+// --- The end -----------------------------------------------------------------
 
 Task<LiveGraph::PartOutcome> LiveGraph::EndPart(
-    Graph* graph, std::vector<BlockExport*> exports) {
+    Graph* graph, std::vector<BlockExport*> exports,
+    std::vector<std::unique_ptr<BlockExport>>* lingering) {
   PartOutcome outcome;
   for (BlockExport* item : exports) item->RequestShutdown();
   for (BlockExport* item : exports) {
     outcome.exports.push_back(co_await item->WaitClosed());
   }
   outcome.graph = co_await graph->Close();
+  for (const auto& item : *lingering) co_await item->EndClients();
+  lingering->clear();
   co_return outcome;
 }
 
 void LiveGraph::BeginClose() {
-  for (Part& part : parts_) {
+  for (auto& [number, part] : parts_) {
+    part.hangs = part.closing.has_value() &&
+                 absl::IsDeadlineExceeded(Collect(number, Deadline()));
+    if (part.hangs) continue;
     std::vector<BlockExport*> block_exports;
-    block_exports.reserve(part.exports.size());
-    for (size_t i : part.exports) {
-      block_exports.push_back(exports_[i].block_export);
+    for (const auto& [index, item] : exports_) {
+      if (item.part != number || item.block_export == nullptr) continue;
+      part.ending.push_back(index);
+      block_exports.push_back(item.block_export.get());
     }
     part.closing = Pending<PartOutcome>::Start(
-        part.loop.get(), EndPart(part.graph.get(), std::move(block_exports)));
+        part.loop.get(),
+        EndPart(part.graph.get(), std::move(block_exports), &part.lingering));
   }
 }
 
 void LiveGraph::Settle(Part* part, PartOutcome outcome) {
   part->graph = nullptr;
-  for (size_t i = 0; i < part->exports.size(); ++i) {
-    LiveExport& ended = exports_[part->exports[i]];
+  for (size_t i = 0; i < part->ending.size(); ++i) {
+    LiveExport& ended = exports_.at(part->ending[i]);
     ended.outcome = std::move(outcome.exports[i]);
     // What the last flush of a node could not make durable was the writers'.
     if (ended.item.writable()) ended.outcome.Update(outcome.graph);
-    table_.Remove(std::exchange(ended.block_export, nullptr));
+    ended.block_export = nullptr;
   }
 }
 
 bool LiveGraph::WaitClosed(Deadline deadline) {
   bool all = true;
-  for (Part& part : parts_) {
+  for (auto& [number, part] : parts_) {
     if (part.graph == nullptr) continue;
+    if (part.hangs) {
+      all = false;
+      continue;
+    }
     std::optional<PartOutcome> outcome = part.closing->WaitUntil(deadline);
     if (outcome.has_value()) {
       Settle(&part, *std::move(outcome));

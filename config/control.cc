@@ -167,6 +167,20 @@ class ControlServer::Service final : public control::Control::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Apply(grpc::ServerContext* /*context*/,
+                     const control::ApplyRequest* request,
+                     control::ApplyReply* reply) override {
+    *reply = handler_->Apply(*request);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Config(grpc::ServerContext* /*context*/,
+                      const control::ConfigRequest* /*request*/,
+                      control::ConfigReply* reply) override {
+    *reply = handler_->Config();
+    return grpc::Status::OK;
+  }
+
   grpc::Status Follow(
       grpc::ServerContext* context, const control::FollowRequest* /*request*/,
       grpc::ServerWriter<control::FollowReply>* writer) override {
@@ -258,6 +272,41 @@ void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit) {
       if (!visit(daemon)) return;
     }
   }
+}
+
+namespace {
+
+absl::Status NoAnswer(const RunningDaemon& daemon, const grpc::Status& status) {
+  const std::string name =
+      absl::StrCat("the daemon (pid ", daemon.status.pid(), ")");
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    return absl::UnimplementedError(
+        absl::StrCat(name, " is of another version of bgfs: use that one's"));
+  }
+  return absl::UnavailableError(
+      absl::StrCat(name, " does not answer: ", status.error_message()));
+}
+
+}  // namespace
+
+absl::StatusOr<control::ApplyReply> RequestApply(
+    const RunningDaemon& daemon, const control::ApplyRequest& request) {
+  grpc::ClientContext context;
+  control::ApplyReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Apply(&context, request, &reply);
+  if (!status.ok()) return NoAnswer(daemon, status);
+  return reply;
+}
+
+absl::StatusOr<control::ConfigReply> RequestConfig(
+    const RunningDaemon& daemon) {
+  grpc::ClientContext context;
+  control::ConfigReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Config(&context, {}, &reply);
+  if (!status.ok()) return NoAnswer(daemon, status);
+  return reply;
 }
 
 absl::StatusOr<control::ShutdownReply> RequestShutdown(

@@ -25,12 +25,14 @@
 namespace bgfs::config {
 
 // What the service asks of its daemon. Called on threads of the service, any
-// number at once; both may block.
+// number at once; all may block.
 class ControlHandler {
  public:
   virtual ~ControlHandler() = default;
   virtual control::StatusReply Status() = 0;
   virtual control::ShutdownReply Shutdown(bool force) = 0;
+  virtual control::ApplyReply Apply(const control::ApplyRequest& request) = 0;
+  virtual control::ConfigReply Config() = 0;
   // Waits for the end of the daemon: what Shutdown replies then. Null once
   // `given_up` says, now and then, that nobody waits any more.
   virtual std::optional<control::ShutdownReply> WaitEnd(
@@ -86,6 +88,11 @@ void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit);
 // ended by itself, or somebody else has ended it, and it cannot be asked how.
 absl::StatusOr<control::ShutdownReply> RequestShutdown(
     const RunningDaemon& daemon, bool force);
+
+// The error is that the daemon could not be asked.
+absl::StatusOr<control::ApplyReply> RequestApply(
+    const RunningDaemon& daemon, const control::ApplyRequest& request);
+absl::StatusOr<control::ConfigReply> RequestConfig(const RunningDaemon& daemon);
 
 }  // namespace bgfs::config
 

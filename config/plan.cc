@@ -77,6 +77,21 @@ Parts FindParts(const FlatGraph& graph) {
   return parts;
 }
 
+// Parents first. A node without a name has one parent.
+std::vector<std::string> FindKeys(const FlatGraph& graph,
+                                  const std::vector<int>& children_first) {
+  std::vector<std::string> keys(graph.nodes.size());
+  for (auto it = children_first.rbegin(); it != children_first.rend(); ++it) {
+    const FlatNode& flat = graph.nodes[*it];
+    if (flat.node.has_node_name()) keys[*it] = flat.node.node_name();
+    for (const FlatChild& child : flat.children) {
+      keys[child.target] = absl::StrCat(
+          keys[*it], child.role == Role::kFile ? "/file" : "/backing");
+    }
+  }
+  return keys;
+}
+
 proto::Export CompleteExport(const Source& source, int index) {
   proto::Export item = source.config.exports(index);
   proto::Fuse* fuse = item.mutable_fuse();
@@ -98,7 +113,9 @@ Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
   const Parts parts = FindParts(graph);
   Plan plan;
   plan.parts = parts.count;
-  for (const int index : ChildrenFirst(graph).nodes) {
+  const std::vector<int> order = ChildrenFirst(graph).nodes;
+  const std::vector<std::string> keys = FindKeys(graph, order);
+  for (const int index : order) {
     const FlatNode& flat = graph.nodes[index];
     Node node = flat.node;
     if (!node.has_node_name()) node.set_node_name(new_name());
@@ -108,8 +125,8 @@ Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
       LinkChild(child.role, graph.nodes[child.target].node.node_name(), &node);
     }
     graph.nodes[index].node = node;
-    plan.steps.push_back(
-        OpenNode{parts.of_node[index], std::move(node), flat.copies});
+    plan.steps.push_back(OpenNode{parts.of_node[index], std::move(node),
+                                  keys[index], flat.copies});
   }
   for (int i = 0; i < source.config.exports_size(); ++i) {
     const int node = graph.by_name.at(source.config.exports(i).node());

@@ -1,7 +1,7 @@
 // From a configuration to the steps that bring it about.
 //
-// A plan is the difference between the live graph and the wanted one. The live
-// graph is empty so far, so every step opens or adds something.
+// A plan begins with nothing, so every step opens or adds something;
+// difference.h compares it with what is live.
 #ifndef BGFS_CONFIG_PLAN_H_
 #define BGFS_CONFIG_PLAN_H_
 
@@ -27,6 +27,9 @@ namespace bgfs::config {
 struct OpenNode {
   int part = 0;
   proto::Node node;
+  // What stays the same from one configuration to the next: its name, or for
+  // a node without one its place, "top/backing/file".
+  std::string key;
   // So often this node, and what its header names, are open in all parts
   // together.
   int copies = 1;

@@ -188,9 +188,9 @@ Task<IoStatus> DevTransport::Notify(std::string message) {
   co_return IoStatus::Errno(error);
 }
 
-Task<IoStatus> DevTransport::InvalidateAttributes(uint64_t node_id) {
-  // A negative offset: no cached page is touched.
-  const fuse_notify_inval_inode_out body = {node_id, -1, 0};
+Task<IoStatus> DevTransport::Invalidate(uint64_t node_id, bool data) {
+  // A negative offset: no cached page is touched. No length: to the end.
+  const fuse_notify_inval_inode_out body = {node_id, data ? 0 : -1, 0};
   return Notify(NotifyMessage(FUSE_NOTIFY_INVAL_INODE, body, ""));
 }
 

@@ -41,7 +41,7 @@ class DevTransport final : public Transport {
   Task<void> Settle() override { co_return; }
   absl::string_view name() const override { return kDevName; }
   Task<void> Stop() override;
-  Task<IoStatus> InvalidateAttributes(uint64_t node_id) override;
+  Task<IoStatus> Invalidate(uint64_t node_id, bool data) override;
   Task<IoStatus> InvalidateEntry(uint64_t parent_id,
                                  absl::string_view name) override;
 

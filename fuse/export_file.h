@@ -49,6 +49,9 @@ class ExportFile final : public Inode {
   ExportFile(uint64_t node_id, Options options, Backend* backend,
              const Agreement* agreement, absl::AnyInvocable<void()> invalidate);
 
+  // What lies below is another graph now, and the kernel may keep what it reads
+  // from here on or not.
+  void SetCached(bool cached) { cached_ = cached; }
   // The size of the backend has changed.
   void OnResize() { TellSize(); }
 
@@ -113,7 +116,7 @@ class ExportFile final : public Inode {
   Backend* const backend_;
   const Agreement* const agreement_;
   absl::AnyInvocable<void()> invalidate_;
-  const bool cached_;
+  bool cached_;
   Passthrough* const passthrough_;
   const int64_t seek_limit_ns_;
   mode_t type_ = S_IFREG;

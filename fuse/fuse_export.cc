@@ -38,15 +38,14 @@ absl::Status FuseExport::Serve(Device device,
   file.uid = options_.uid;
   file.gid = options_.gid;
   file.seek_limit_ns = options_.seek_limit_ns;
-  file.cached = options_.cache_read_only && !backend().writable() &&
-                ReadOnlyThroughout(backend().node());
+  file.cached = MayBeCached();
   file.passthrough = passthrough_.get();
   connection_ =
       std::make_unique<Connection>(*std::move(transport), options_.kernel_mask,
                                    options_.passthrough ? kInitPassthrough : 0);
   file_ = std::make_unique<ExportFile>(
       in_folder ? kRootId + 1 : kRootId, file, &backend(),
-      &connection_->agreement(), [this] { Spawn(InvalidateAttributes()); });
+      &connection_->agreement(), [this] { Spawn(Invalidate(/*data=*/false)); });
   connection_->AddInode(file_.get());
   if (in_folder) {
     folder_ = std::make_unique<Folder>(kFolderMode, options_.uid, options_.gid);
@@ -56,7 +55,9 @@ absl::Status FuseExport::Serve(Device device,
   backend().SetOnResize([this] { file_->OnResize(); });
   Ref();
   connected_ = true;
+  linked_ = true;
   connection_->Start([this, told = std::move(on_disconnect)]() mutable {
+    linked_ = false;
     LetGo();
     told();
   });
@@ -117,12 +118,32 @@ Task<void> FuseExport::UnrefWhenIdle() {
 Task<void> FuseExport::OnLastUnref() {
   if (connection_ == nullptr) co_return;
   backend().SetOnResize(nullptr);
-  co_await connection_->Stop();
+  if (keep_clients()) {
+    // Or they would go on reading what the kernel has of it.
+    co_await Invalidate(/*data=*/true);
+  } else {
+    co_await connection_->Stop();
+  }
 }
 
-Task<void> FuseExport::InvalidateAttributes() {
+Task<void> FuseExport::EndClients() {
+  if (connection_ != nullptr && keep_clients()) co_await connection_->Stop();
+}
+
+bool FuseExport::MayBeCached() const {
+  return options_.cache_read_only && !backend().writable() &&
+         ReadOnlyThroughout(backend().node());
+}
+
+void FuseExport::OnBelowChanged() {
+  if (connection_ == nullptr || shutting_down()) return;
+  file_->SetCached(MayBeCached());
+  Spawn(Invalidate(/*data=*/true));
+}
+
+Task<void> FuseExport::Invalidate(bool data) {
   const IoStatus told =
-      co_await connection_->transport().InvalidateAttributes(file_->node_id());
+      co_await connection_->transport().Invalidate(file_->node_id(), data);
   told.Ignore();  // ENOENT: the kernel had not looked yet
 }
 

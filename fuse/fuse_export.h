@@ -74,6 +74,12 @@ class FuseExport final : public BlockExport {
   // nothing through that should be.
   Task<absl::Status> WaitSettled();
 
+  bool has_clients() const override { return linked_; }
+  Task<void> EndClients() override;
+
+  // At home: the graph below has changed; what the kernel has of the file goes.
+  void OnBelowChanged();
+
   // At home, after Serve(), with passthrough: ExportFile::CutOff().
   void CutOff() { file_->CutOff(); }
 
@@ -83,7 +89,8 @@ class FuseExport final : public BlockExport {
 
   void LetGo();
   Task<void> UnrefWhenIdle();
-  Task<void> InvalidateAttributes();
+  bool MayBeCached() const;
+  Task<void> Invalidate(bool data);
 
   absl::Status PreparePassthrough(const Device& device);
 
@@ -92,7 +99,8 @@ class FuseExport final : public BlockExport {
   std::unique_ptr<Connection> connection_;
   std::unique_ptr<ExportFile> file_;
   std::unique_ptr<Folder> folder_;
-  bool connected_ = false;
+  bool connected_ = false;  // and holds a reference
+  bool linked_ = false;     // the kernel has not ended the connection
 };
 
 }  // namespace bgfs::fuse

@@ -91,7 +91,8 @@ class Transport {
   // FUSE_NOTIFY_INVAL_INODE for attributes, FUSE_NOTIFY_INVAL_ENTRY for a name.
   // They run off the loop, since the kernel may take locks that a request we
   // have not yet answered holds. ENOENT: the kernel did not know it.
-  virtual Task<IoStatus> InvalidateAttributes(uint64_t node_id) = 0;
+  // Its attributes, and with `data` also what the kernel has of its bytes.
+  virtual Task<IoStatus> Invalidate(uint64_t node_id, bool data) = 0;
   virtual Task<IoStatus> InvalidateEntry(uint64_t parent_id,
                                          absl::string_view name) = 0;
 

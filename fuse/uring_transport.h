@@ -70,8 +70,8 @@ class UringTransport final : public Transport {
     return ring_ ? kUringName : dev_.name();
   }
   Task<void> Stop() override;
-  Task<IoStatus> InvalidateAttributes(uint64_t node_id) override {
-    return dev_.InvalidateAttributes(node_id);
+  Task<IoStatus> Invalidate(uint64_t node_id, bool data) override {
+    return dev_.Invalidate(node_id, data);
   }
   Task<IoStatus> InvalidateEntry(uint64_t parent_id,
                                  absl::string_view name) override {

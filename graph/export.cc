@@ -1,6 +1,6 @@
 #include "graph/export.h"
 
-#include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,9 +13,11 @@ void BlockExport::Unref() {
   if (--references_ == 0) Spawn(Finish());
 }
 
-void BlockExport::RequestShutdown() {
+void BlockExport::RequestShutdown(bool keep_clients) {
   if (shutting_down_) return;
   shutting_down_ = true;
+  keep_clients_ = keep_clients;
+  backend_->Refuse(ESHUTDOWN);
   OnShutdown();
   Unref();
 }
@@ -37,29 +39,6 @@ Task<absl::Status> BlockExport::WaitClosed() {
   co_return outcome_;
 }
 
-absl::Status ExportTable::Add(std::unique_ptr<BlockExport> block_export) {
-  if (Find(block_export->id()) != nullptr) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("export \"", block_export->id(),
-                     "\": the id is taken; choose another"));
-  }
-  exports_.push_back(std::move(block_export));
-  return absl::OkStatus();
-}
-
-BlockExport* ExportTable::Find(absl::string_view id) const {
-  for (const auto& held : exports_) {
-    if (held->id() == id) return held.get();
-  }
-  return nullptr;
-}
-
-void ExportTable::Remove(BlockExport* block_export) {
-  exports_.erase(
-      std::find_if(exports_.begin(), exports_.end(),
-                   [block_export](const std::unique_ptr<BlockExport>& held) {
-                     return held.get() == block_export;
-                   }));
-}
+Task<void> BlockExport::EndClients() { co_return; }
 
 }  // namespace bgfs

@@ -11,7 +11,6 @@
 
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
@@ -42,18 +41,26 @@ class BlockExport {
   bool shutting_down() const { return shutting_down_; }
 
   // Drops the user's reference (once; later calls do nothing) and calls
-  // OnShutdown().
-  void RequestShutdown();
+  // OnShutdown(). With `keep_clients` those that still have it open are
+  // answered with ESHUTDOWN for as long as they do, also when it is closed.
+  void RequestShutdown(bool keep_clients = false);
   // Returns when the last reference has gone and the export is closed: its
   // outcome is that of the last flush.
   Task<absl::Status> WaitClosed();
 
+  // Of one that was closed with `keep_clients`: whether there are any, and the
+  // end of what is left of it, which comes before it is destroyed.
+  virtual bool has_clients() const { return false; }
+  virtual Task<void> EndClients();
+
  protected:
+  bool keep_clients() const { return keep_clients_; }
+
   // Refuse new clients, answer the old ones with ESHUTDOWN, and see that each
   // gives up its reference. Must not wait.
   virtual void OnShutdown() = 0;
   // The last reference has gone: everything was flushed, nothing is in flight.
-  // Ends the connection.
+  // Ends the connection, unless clients are kept.
   virtual Task<void> OnLastUnref() = 0;
 
  private:
@@ -63,25 +70,9 @@ class BlockExport {
   std::unique_ptr<Backend> backend_;
   int references_ = 1;
   bool shutting_down_ = false;
+  bool keep_clients_ = false;
   absl::Status outcome_;
   Event closed_;
-};
-
-// The exports of the daemon, whatever their homes; ids are unique. From any
-// thread, by the one control operation that runs.
-class ExportTable {
- public:
-  // ALREADY_EXISTS when the id is taken.
-  absl::Status Add(std::unique_ptr<BlockExport> block_export);
-  BlockExport* Find(absl::string_view id) const;
-  const std::vector<std::unique_ptr<BlockExport>>& exports() const {
-    return exports_;
-  }
-  // Forgets an export that is closed.
-  void Remove(BlockExport* block_export);
-
- private:
-  std::vector<std::unique_ptr<BlockExport>> exports_;
 };
 
 }  // namespace bgfs

@@ -3,7 +3,9 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <optional>
 #include <utility>
 #include <variant>
@@ -77,15 +79,6 @@ absl::StatusOr<std::vector<config::NamedFile>> FindFiles(
   return files;
 }
 
-absl::Status JoinSharedBases(const OpenContext& context, config::Plan* plan) {
-  std::unique_ptr<HostLoop> loop;
-  return config::JoinSharedBases(
-      [&context, &loop](const std::vector<proto::Node>& nodes) {
-        return FindFiles(nodes, context, &loop);
-      },
-      plan);
-}
-
 // Another program may write to an image that is opened so.
 bool SharesByForce(const config::Plan& plan) {
   for (const config::Step& step : plan.steps) {
@@ -125,7 +118,10 @@ void Daemon::NeverWaitForOwnPages() { prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0); }
 
 ExitStatus Daemon::Run() {
   NeverWaitForOwnPages();
-  SignalThread signals([this] { AskForForce(); });
+  SignalThread signals([this](int signal) {
+    if (signal == SIGHUP && !job_->config_file.empty()) return AskForReload();
+    AskForForce();
+  });
   startup_->notifier().Send("STATUS=Opening the images");
   if (absl::Status s = Open(); !s.ok()) return Fail(s);
   auto control = config::ControlServer::Start(this);
@@ -196,6 +192,17 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
                             Graph* graph, const config::OpenNode& step) {
     return OpenStep(graph, step, context);
   };
+  factories.make_driver = [context =
+                               ContextOf(plan)](const config::OpenNode& step) {
+    OpenContext own = context;
+    own.copies = step.copies;
+    return MakeDriver(step.node, own);
+  };
+  factories.node_options = OptionsOf;
+  factories.below_changed = [](BlockExport* item) {
+    // Only fuse exports are made.
+    static_cast<fuse::FuseExport*>(item)->OnBelowChanged();
+  };
   factories.make_export = [options, one_file = job_->layout.one_file](
                               const proto::Export& item,
                               std::unique_ptr<Backend> backend) {
@@ -214,73 +221,95 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   return factories;
 }
 
+absl::Status Daemon::JoinSharedBases(config::Plan* plan) {
+  const OpenContext context = ContextOf(*plan);
+  std::unique_ptr<HostLoop> loop;
+  return config::JoinSharedBases(
+      [&context, &loop](const std::vector<proto::Node>& nodes) {
+        return FindFiles(nodes, context, &loop);
+      },
+      plan);
+}
+
 absl::Status Daemon::Open() {
   config::Plan plan =
       config::MakePlan(job_->source, [] { return Graph::NewNodeName(); });
-  if (absl::Status s = JoinSharedBases(ContextOf(plan), &plan); !s.ok()) {
+  if (absl::Status s = JoinSharedBases(&plan); !s.ok()) {
     return s;
   }
   auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));
   if (!live.ok()) return live.status();
   live_ = *std::move(live);
   mounts_ = std::make_unique<Mounts>(
-      live_.get(), job_->layout, [this](int index) { OnDisconnect(index); });
+      live_.get(), job_->layout, [this](int number) { OnDisconnect(number); });
   const std::lock_guard<std::mutex> lock(mutex_);
   phase_ = Phase::kMounting;
   status_.set_version(kVersion);
   status_.set_pid(getpid());
   status_.set_mount_namespace(fuse::MountNamespace());
   status_.set_config_file(Text(job_->config_file));
-  for (const config::LiveExport& item : live_->exports()) {
-    control::ExportStatus* status = status_.add_exports();
-    status->set_id(Text(item.item.id()));
-    status->set_node(Text(item.item.node()));
-    status->set_writable(item.item.writable());
-    status->set_state(control::ExportStatus::STARTING);
-    const auto* home = dynamic_cast<const HostLoop*>(live_->home(item.part));
-    status->set_loop(std::string(home->body()));
-    status->set_why_not_uring(std::string(home->why_not_uring()));
-  }
+  config_ = job_->source.config;
+  folder_of_config_ = job_->source.folder;
+  for (const auto& [number, item] : live_->exports()) NoteExport(number, item);
   return absl::OkStatus();
 }
 
+void Daemon::NoteExport(int number, const config::LiveExport& item) {
+  control::ExportStatus status;
+  status.set_id(Text(item.item.id()));
+  status.set_node(Text(item.item.node()));
+  status.set_writable(item.item.writable());
+  status.set_state(control::ExportStatus::STARTING);
+  const auto* home = dynamic_cast<const HostLoop*>(live_->home(item.part));
+  status.set_loop(std::string(home->body()));
+  status.set_why_not_uring(std::string(home->why_not_uring()));
+  exports_[number] = std::move(status);
+}
+
 absl::Status Daemon::Show() {
-  if (absl::Status s = mounts_->MountAll(); !s.ok()) return s;
-  const Layout& layout = job_->layout;
-  const absl::StatusOr<fuse::Place> folder = fuse::Locate(layout.folder);
+  std::vector<int> all;
+  for (const auto& [number, item] : live_->exports()) all.push_back(number);
+  if (absl::Status s = mounts_->Mount(all); !s.ok()) return s;
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (folder.ok() && !layout.one_file) status_.set_folder(Text(folder->path));
-  for (const MountPoint& point : mounts_->points()) {
-    shown_[point.export_index] = point.device;
-    if (point.export_index == MountPoint::kFolder) {
-      status_.set_folder_st_dev(point.place.device);
-      continue;
-    }
-    control::ExportStatus* status = status_.mutable_exports(point.export_index);
-    status->set_mountpoint(Text(point.file));
-    status->set_st_dev(point.place.device);
-    status->set_state(control::ExportStatus::SERVING);
-    std::string line = absl::StrCat("export \"", status->id(), "\" is at ",
-                                    status->mountpoint());
-    if (!status->why_not_uring().empty()) {
-      absl::StrAppend(&line, "; on threads, without io_uring (",
-                      status->why_not_uring(), ")");
-    }
-    startup_->log().Write(line);
-  }
+  NoteMounts();
   phase_ = Phase::kServing;
   return absl::OkStatus();
 }
 
+// With mutex_ held.
+void Daemon::NoteMounts() {
+  const Layout& layout = job_->layout;
+  const absl::StatusOr<fuse::Place> folder = fuse::Locate(layout.folder);
+  if (folder.ok() && !layout.one_file) status_.set_folder(Text(folder->path));
+  for (const MountPoint& point : mounts_->points()) {
+    if (!shown_.emplace(point.export_number, point.device).second) continue;
+    if (point.export_number == MountPoint::kFolder) {
+      status_.set_folder_st_dev(point.place.device);
+      continue;
+    }
+    control::ExportStatus& status = exports_.at(point.export_number);
+    status.set_mountpoint(Text(point.file));
+    status.set_st_dev(point.place.device);
+    status.set_state(control::ExportStatus::SERVING);
+    std::string line = absl::StrCat("export \"", status.id(), "\" is at ",
+                                    status.mountpoint());
+    if (!status.why_not_uring().empty()) {
+      absl::StrAppend(&line, "; on threads, without io_uring (",
+                      status.why_not_uring(), ")");
+    }
+    startup_->log().Write(line);
+  }
+}
+
 void Daemon::TellReady() {
   const Notifier& notifier = startup_->notifier();
-  const size_t count = live_->exports().size();
+  const size_t count = live_->plan().exports.size();
   notifier.Send(absl::StrCat("READY=1\nSTATUS=Serving ", count, " export",
                              count == 1 ? "" : "s", " of ",
                              Text(job_->layout.source)));
   if (notifier.watchdog().count() == 0) return;
   std::set<Loop*> homes;
-  for (const config::LiveExport& item : live_->exports()) {
+  for (const auto& [number, item] : live_->exports()) {
     homes.insert(live_->home(item.part));
   }
   // A round that comes late is made up for by the next.
@@ -296,32 +325,49 @@ void Daemon::TellStopping() {
       "STOPPING=1\nSTATUS=Ending: what was written goes to the disk");
 }
 
-void Daemon::OnDisconnect(int export_index) {
+void Daemon::OnDisconnect(int export_number) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  disconnected_.insert(export_index);
-  if (export_index != MountPoint::kFolder) {
-    status_.mutable_exports(export_index)
-        ->set_state(control::ExportStatus::CLOSING);
+  const auto found = exports_.find(export_number);
+  if (found != exports_.end()) {
+    found->second.set_state(control::ExportStatus::CLOSING);
+  } else if (export_number != MountPoint::kFolder) {
+    // It was removed, and its last client has gone.
+    sweep_ = true;
+    changed_.notify_all();
+    return;
   }
+  disconnected_.insert(export_number);
   changed_.notify_all();
 }
 
 bool Daemon::AllDisconnected() const {
-  return disconnected_.size() == mounts_->points().size();
+  const auto& points = mounts_->points();
+  return std::all_of(points.begin(), points.end(),
+                     [this](const MountPoint& point) {
+                       return disconnected_.contains(point.export_number);
+                     });
 }
 
 void Daemon::ServeUntilEnd() {
   for (;;) {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] {
-      return force_ || asked_ > answered_ || AllDisconnected();
+      return force_ || asked_ > answered_ || AllDisconnected() || reload_ ||
+             sweep_ || (apply_ != nullptr && !applied_.has_value());
     });
     const bool force = force_;
     const bool gone = AllDisconnected();
+    const bool asked = asked_ > answered_;
+    const bool reload = std::exchange(reload_, false);
+    const bool apply = apply_ != nullptr && !applied_.has_value();
+    const bool sweep = std::exchange(sweep_, false);
     lock.unlock();
     if (force) return EndByForce();
     if (gone) return Close();
-    if (EndPlainly()) return;
+    if (asked && EndPlainly()) return;
+    if (sweep) live_->Sweep();
+    if (reload) Reload();
+    if (apply) AnswerApply();
   }
 }
 
@@ -342,39 +388,39 @@ control::StatusReply Daemon::Status() {
   // asked here runs before an export can be gone.
   if (phase_ == Phase::kServing) Learn();
   control::StatusReply reply = status_;
-  DropNumbersOfGone(&reply);
+  for (const auto& [number, item] : exports_) {
+    control::ExportStatus* status = reply.add_exports();
+    *status = item;
+    const auto device = shown_.find(number);
+    if (device == shown_.end() || !device->second.IsConnected()) {
+      status->set_st_dev(0);
+    }
+  }
+  const auto folder = shown_.find(MountPoint::kFolder);
+  if (folder != shown_.end() && !folder->second.IsConnected()) {
+    reply.set_folder_st_dev(0);
+  }
   return reply;
 }
 
 void Daemon::Learn() {
-  std::vector<config::Pending<Learned>> asked;
-  asked.reserve(live_->exports().size());
-  for (const config::LiveExport& item : live_->exports()) {
-    asked.push_back(config::Pending<Learned>::Start(
-        live_->home(item.part), LearnOf(item.block_export)));
+  std::map<int, config::Pending<Learned>> asked;
+  for (const auto& [number, item] : live_->exports()) {
+    asked.emplace(
+        number, config::Pending<Learned>::Start(
+                    live_->home(item.part), LearnOf(item.block_export.get())));
   }
   const auto deadline = std::chrono::steady_clock::now() + kLearnLimit;
-  for (size_t i = 0; i < asked.size(); ++i) {
-    const std::optional<Learned> learned = asked[i].WaitUntil(deadline);
+  for (auto& [number, pending] : asked) {
+    const std::optional<Learned> learned = pending.WaitUntil(deadline);
     if (!learned.has_value() || learned->size_bytes < 0) continue;
-    control::ExportStatus* item = status_.mutable_exports(static_cast<int>(i));
+    control::ExportStatus* item = &exports_.at(number);
     item->set_size_bytes(static_cast<uint64_t>(learned->size_bytes));
     item->set_transport(learned->transport);
     const fuse::Agreement& agreement = learned->agreement;
     item->set_fuse_minor(agreement.minor);
     item->set_fuse_init_flags(agreement.init_flags);
     item->set_parallel_direct_writes(agreement.ParallelDirectWrites());
-  }
-}
-
-void Daemon::DropNumbersOfGone(control::StatusReply* reply) const {
-  for (const auto& [export_index, device] : shown_) {
-    if (device.IsConnected()) continue;
-    if (export_index == MountPoint::kFolder) {
-      reply->set_folder_st_dev(0);
-    } else {
-      reply->mutable_exports(export_index)->set_st_dev(0);
-    }
   }
 }
 

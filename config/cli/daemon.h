@@ -6,6 +6,7 @@
 //   start ──▶ serving ──umount asked──▶ unmount ──────────────▶ close ──▶ exit
 //                │  ▲                      │ something is open    ▲
 //                │  └──────── refused ◀────┘                      │
+//                ├──apply asked, SIGHUP──▶ (daemon_change.cc) ──▶ serving
 //                ├──force asked, SIGTERM──▶ settle, detach ───────┤
 //                └──every mount is gone───────────────────────────┘
 //
@@ -17,6 +18,7 @@
 #define BGFS_CONFIG_CLI_DAEMON_H_
 
 #include <condition_variable>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory>
@@ -65,9 +67,13 @@ class Daemon final : public config::ControlHandler {
 
   // From any thread: end, with force.
   void AskForForce();
+  // From any thread: read the configuration again, and become what it says.
+  void AskForReload();
 
   control::StatusReply Status() override;
   control::ShutdownReply Shutdown(bool force) override;
+  control::ApplyReply Apply(const control::ApplyRequest& request) override;
+  control::ConfigReply Config() override;
   std::optional<control::ShutdownReply> WaitEnd(
       absl::FunctionRef<bool()> given_up) override;
 
@@ -76,6 +82,7 @@ class Daemon final : public config::ControlHandler {
     kOpening,
     kMounting,
     kServing,
+    kChanging,
     kClosing,
     kEnded
   };
@@ -83,22 +90,36 @@ class Daemon final : public config::ControlHandler {
   // Life (daemon.cc).
   static void NeverWaitForOwnPages();
   absl::Status Open();
+  absl::Status JoinSharedBases(config::Plan* plan);
   absl::Status Show();
   OpenContext ContextOf(const config::Plan& plan);
   config::Factories MakeFactories(const config::Plan& plan);
   void Warn(absl::string_view line);
-  void OnDisconnect(int export_index);
+  void OnDisconnect(int export_number);
   bool AllDisconnected() const;
+  void NoteExport(int number, const config::LiveExport& item);
+  void NoteMounts();
   void ServeUntilEnd();
   // Asks every home at once; the size of one that does not answer stays.
   void Learn();
-  // Takes back the device numbers of mounts that are gone: the kernel gives
-  // them to others.
-  void DropNumbersOfGone(control::StatusReply* reply) const;
   ExitStatus Report(const control::ShutdownReply& outcome);
   // The service manager.
   void TellReady();
   void TellStopping();
+
+  // Changing (daemon_change.cc).
+  void Reload();
+  void AnswerApply();
+  control::ApplyReply Change(const control::ApplyRequest& request);
+  absl::Status ChangeTo(const config::Source& source, bool dry_run,
+                        control::ApplyReply* reply);
+  absl::Status CarryOut(const config::Plan& plan, const config::Change& change,
+                        control::ApplyReply* reply);
+  // What clients of exports that go have mapped and written comes here first.
+  void SettleRemoved(const config::Change& change);
+  // Those whose mounts somebody has taken away.
+  void DropGone();
+  void ForgetExport(int number);
 
   // Ending (daemon_end.cc).
   // False if it was refused: nothing has changed.
@@ -112,6 +133,8 @@ class Daemon final : public config::ControlHandler {
   // What clients have written and we have not seen comes here now: the pages of
   // mappings. Those that data passes through to are cut off.
   void SettleClients();
+  // For one of them, on a thread that may block; null: there is nothing to do.
+  std::function<absl::Status()> SettlerOf(const MountPoint& point) const;
   void AbortStuck();
   bool WaitDisconnected();
   void Close();
@@ -136,8 +159,17 @@ class Daemon final : public config::ControlHandler {
   // All below is used with mutex_ held.
   Phase phase_ = Phase::kOpening;
   control::StatusReply status_;
-  std::map<int, fuse::Device> shown_;  // by export_index
+  std::map<int, control::ExportStatus> exports_;  // by number
+  std::map<int, fuse::Device> shown_;             // by export_number
   bool force_ = false;
+  bool reload_ = false;
+  bool sweep_ = false;
+  // Who wants a change waits for the one before; null where there is none.
+  const control::ApplyRequest* apply_ = nullptr;
+  std::optional<control::ApplyReply> applied_;
+  proto::Config config_;  // what is live
+  std::string folder_of_config_;
+  uint64_t generation_ = 1;  // of it
   std::set<int> disconnected_;
   // Requests to end are numbered; those up to answered_ got reply_. All got it
   // once that is kAllAsked.

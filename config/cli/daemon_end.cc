@@ -123,8 +123,8 @@ bool Daemon::FindUsers(control::ShutdownReply* refusal) const {
     const std::vector<fuse::Holder> holders = mounts_->HoldersOf(point, search);
     if (holders.empty()) continue;
     ExportOutcome* outcome = refusal->add_exports();
-    if (point.export_index != MountPoint::kFolder) {
-      outcome->set_id(Text(live_->exports()[point.export_index].item.id()));
+    if (point.export_number != MountPoint::kFolder) {
+      outcome->set_id(Text(live_->exports().at(point.export_number).item.id()));
     }
     outcome->set_mountpoint(Text(point.place.path));
     outcome->set_result(ExportOutcome::IN_USE);
@@ -198,27 +198,30 @@ void Daemon::EndByForce() {
   Close();
 }
 
+std::function<absl::Status()> Daemon::SettlerOf(const MountPoint& point) const {
+  if (point.export_number == MountPoint::kFolder) return nullptr;
+  const config::LiveExport& item = live_->exports().at(point.export_number);
+  if (item.item.fuse().passthrough()) {
+    // Its mapped pages are the host's, which closing flushes.
+    return
+        [home = live_->home(item.part), block_export = item.block_export.get(),
+         place = point.place, file = point.file] {
+          BlockOn(*home, CutOff(block_export));
+          return InChild(place, file, SeeCutOff);
+        };
+  }
+  if (!item.item.writable()) return nullptr;
+  return [place = point.place, file = point.file] {
+    return InChild(place, file, SyncFile);
+  };
+}
+
 void Daemon::SettleClients() {
   std::vector<std::pair<int, Pending<absl::Status>>> syncing;
   for (const MountPoint& point : mounts_->points()) {
-    if (point.export_index == MountPoint::kFolder) continue;
-    const config::LiveExport& item = live_->exports()[point.export_index];
-    std::function<absl::Status()> settle;
-    if (item.item.fuse().passthrough()) {
-      // Its mapped pages are the host's, which closing flushes.
-      settle = [home = live_->home(item.part), block_export = item.block_export,
-                place = point.place, file = point.file] {
-        BlockOn(*home, CutOff(block_export));
-        return InChild(place, file, SeeCutOff);
-      };
-    } else if (item.item.writable()) {
-      settle = [place = point.place, file = point.file] {
-        return InChild(place, file, SyncFile);
-      };
-    } else {
-      continue;
-    }
-    syncing.emplace_back(point.export_index,
+    std::function<absl::Status()> settle = SettlerOf(point);
+    if (settle == nullptr) continue;
+    syncing.emplace_back(point.export_number,
                          Pending<absl::Status>::Call(std::move(settle)));
   }
   // The other half of the time is for closing.
@@ -238,7 +241,7 @@ void Daemon::Close() {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     phase_ = Phase::kClosing;
-    for (control::ExportStatus& item : *status_.mutable_exports()) {
+    for (auto& [number, item] : exports_) {
       item.set_state(control::ExportStatus::CLOSING);
     }
   }
@@ -258,8 +261,9 @@ void Daemon::Close() {
 // the last of our threads has come back from the kernel.
 void Daemon::AbortStuck() {
   for (const MountPoint& point : mounts_->points()) {
-    if (point.export_index == MountPoint::kFolder) continue;
-    if (live_->exports()[point.export_index].block_export == nullptr) continue;
+    if (point.export_number == MountPoint::kFolder) continue;
+    if (live_->exports().at(point.export_number).block_export == nullptr)
+      continue;
     const fuse::UniqueFd abort = point.device.OpenAbort();
     if (abort.valid() && write(abort.get(), "1", 1) < 0) errno = 0;
   }
@@ -267,15 +271,14 @@ void Daemon::AbortStuck() {
 
 control::ShutdownReply Daemon::Outcome() const {
   control::ShutdownReply reply;
-  for (size_t i = 0; i < live_->exports().size(); ++i) {
-    const config::LiveExport& item = live_->exports()[i];
+  for (const auto& [number, item] : live_->exports()) {
     absl::Status status = item.outcome;
-    const auto synced = sync_errors_.find(static_cast<int>(i));
+    const auto synced = sync_errors_.find(number);
     if (synced != sync_errors_.end()) status.Update(synced->second);
 
     ExportOutcome* outcome = reply.add_exports();
     outcome->set_id(Text(item.item.id()));
-    outcome->set_mountpoint(status_.exports(static_cast<int>(i)).mountpoint());
+    outcome->set_mountpoint(exports_.at(number).mountpoint());
     if (item.block_export != nullptr) {
       outcome->set_result(ExportOutcome::STUCK);
       outcome->set_error(absl::StrCat(

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -102,6 +103,40 @@ std::optional<config::RunningDaemon> FindDaemonOfFolder(
     return !found.has_value();
   });
   return found;
+}
+
+absl::StatusOr<config::RunningDaemon> FindServing(
+    const std::string& path, const std::string& config_file) {
+  if (!path.empty()) {
+    std::optional<config::RunningDaemon> daemon;
+    const absl::StatusOr<fuse::Place> mount = FindOurMount(path);
+    if (mount.ok()) daemon = FindDaemonOf(*mount);
+    if (!daemon.has_value()) daemon = FindDaemonOfFolder(path);
+    if (daemon.has_value()) return *std::move(daemon);
+    if (!mount.ok()) return TellWhere(path, mount.status());
+    return absl::NotFoundError(
+        absl::StrCat("no daemon answers for ", config::Quote(path)));
+  }
+  std::vector<config::RunningDaemon> serving;
+  std::vector<config::RunningDaemon> same_file;
+  config::VisitDaemons([&](const config::RunningDaemon& daemon) {
+    if (daemon.owner != geteuid() || daemon.status.config_file().empty()) {
+      return true;
+    }
+    serving.push_back(daemon);
+    if (daemon.status.config_file() == Text(config_file)) {
+      same_file.push_back(daemon);
+    }
+    return true;
+  });
+  if (same_file.size() == 1) return same_file.front();
+  if (serving.size() == 1) return serving.front();
+  return absl::NotFoundError(
+      serving.empty()
+          ? "no daemon of yours serves a configuration; start one with: bgfs "
+            "serve"
+          : "several daemons serve a configuration: give the folder of the one "
+            "that is meant");
 }
 
 absl::Status TellWhere(const std::string& path, absl::Status error) {

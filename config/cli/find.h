@@ -28,6 +28,12 @@ std::optional<config::RunningDaemon> FindEndingDaemon(const std::string& path);
 std::optional<config::RunningDaemon> FindDaemonOfFolder(
     const std::string& path);
 
+// The daemon that shows something at `path` or, where that is empty, the one of
+// the caller's own that serves `config_file` (absolute), or the only one that
+// serves a configuration. The error says what to give.
+absl::StatusOr<config::RunningDaemon> FindServing(
+    const std::string& path, const std::string& config_file);
+
 // FindOurMount()'s error, and where to look instead if a daemon of the caller's
 // own shows something at `path` in another mount namespace.
 absl::Status TellWhere(const std::string& path, absl::Status error);

@@ -25,6 +25,8 @@ struct Verb {
 constexpr Verb kVerbs[] = {
     {"mount", "show a disk image as a raw file", RunMount},
     {"serve", "show every export of a configuration", RunServe},
+    {"apply", "make a running daemon what another configuration says",
+     RunApply},
     {"umount", "end a mount; returns when everything is durable", RunUmount},
     {"status", "what is shown, and where", RunStatus},
     {"check", "say whether a qcow2 image is damaged, and repair it", RunCheck},

@@ -31,13 +31,16 @@ using fuse::UnmountMode;
 
 // A loop's tasks; what they refer to is kept by whoever blocks on them.
 Task<void> StartFolder(Loop* loop, Device device, NameFolder::Options options,
-                       std::vector<std::string> names,
                        std::function<void(int)> on_disconnect,
                        std::unique_ptr<NameFolder>* folder) {
   *folder = std::make_unique<NameFolder>(loop, std::move(device), options);
-  for (const std::string& name : names) (*folder)->Add(name);
   (*folder)->Start(
       [told = std::move(on_disconnect)] { told(MountPoint::kFolder); });
+  co_return;
+}
+
+Task<void> AddToFolder(NameFolder* folder, std::string name) {
+  folder->Add(name);
   co_return;
 }
 
@@ -47,15 +50,15 @@ Task<void> EndFolder(std::unique_ptr<NameFolder>* folder) {
 }
 
 Task<absl::Status> ServeExport(BlockExport* block_export, Device device,
-                               int index,
+                               int number,
                                std::function<void(int)> on_disconnect) {
   // Only fuse exports are made (daemon.cc).
   auto* item = static_cast<fuse::FuseExport*>(block_export);
   absl::Status served = item->Serve(
-      std::move(device), [item, index, told = std::move(on_disconnect)] {
+      std::move(device), [item, number, told = std::move(on_disconnect)] {
         // Nobody can come back to it: it flushes and closes now.
         item->RequestShutdown();
-        told(index);
+        told(number);
       });
   if (!served.ok()) co_return served;
   co_return co_await item->WaitSettled();
@@ -81,6 +84,28 @@ bool PutBack(const UniqueFd& mount, const std::string& path) {
 
 }  // namespace
 
+absl::Status CheckFolder(const proto::Config& config,
+                         const std::string& folder) {
+  if (config.exports().empty()) {
+    return absl::FailedPreconditionError(
+        "the configuration has no exports: add exports { ... }");
+  }
+  for (const proto::Export& item : config.exports()) {
+    if (item.fuse().has_mountpoint() || !folder.empty()) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("export ", config::Quote(item.id()),
+                     " has no mountpoint: give the folder where it appears"));
+  }
+  if (folder.empty()) return absl::OkStatus();
+  const absl::StatusOr<fuse::Place> place = fuse::Locate(folder);
+  if (!place.ok() || place->is_folder) {
+    return absl::OkStatus();  // What is missing is found when it is mounted.
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("mount point ", config::Quote(folder),
+                   " is not a folder: give an empty folder"));
+}
+
 absl::Status DetachDead(const std::string& path) {
   while (fuse::IsDeadMount(path)) {
     if (absl::Status s = fuse::Unmount(path, UnmountMode::kLazy); !s.ok()) {
@@ -90,44 +115,135 @@ absl::Status DetachDead(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status Mounts::MountAll() {
-  absl::Cleanup undo = [this] {
-    DetachAll();
-    points_.clear();
+bool Mounts::InFolder(int number) const {
+  const auto found = live_->exports().find(number);
+  return found != live_->exports().end() &&
+         !found->second.item.fuse().has_mountpoint() && !layout_.one_file;
+}
+
+absl::Status Mounts::Mount(const std::vector<int>& exports) {
+  const bool had_folder = folder_ != nullptr;
+  absl::Cleanup undo = [this, &exports, had_folder] {
+    Detach(exports);
+    PutAllBack();
+    if (had_folder || folder_ == nullptr) return;
+    Forget({MountPoint::kFolder});
     StopFolder();
   };
-  const auto& exports = live_->exports();
-  const bool in_folder = std::any_of(
-      exports.begin(), exports.end(), [](const config::LiveExport& item) {
-        return !item.item.fuse().has_mountpoint();
-      });
-  if (in_folder && !layout_.one_file) {
-    if (absl::Status s = MountFolder(); !s.ok()) return s;
+  for (const int number : exports) {
+    if (absl::Status s = PutAside(number); !s.ok()) return s;
   }
-  for (size_t i = 0; i < exports.size(); ++i) {
-    if (absl::Status s = MountExport(static_cast<int>(i)); !s.ok()) return s;
+  for (const int number : exports) {
+    if (!InFolder(number)) continue;
+    if (absl::Status s = AddName(number); !s.ok()) return s;
+  }
+  for (const int number : exports) {
+    if (absl::Status s = MountExport(number); !s.ok()) return s;
   }
   std::move(undo).Cancel();
   return absl::OkStatus();
 }
 
+absl::Status Mounts::PutAside(int number) {
+  const std::string& id = live_->exports().at(number).item.id();
+  const auto point = std::find_if(
+      points_.begin(), points_.end(),
+      [this, number, &id](const MountPoint& at) {
+        return at.export_number != MountPoint::kFolder &&
+               at.export_number != number &&
+               live_->exports().at(at.export_number).item.id() == id;
+      });
+  if (point == points_.end()) return absl::OkStatus();
+  UniqueFd kept = KeepMount(point->place);
+  if (!kept.valid()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "export ", config::Quote(id),
+        " cannot be put aside here, which takes root and Linux 5.2; remove it "
+        "first, and add it then"));
+  }
+  absl::Status gone = fuse::Unmount(point->place, UnmountMode::kLazy);
+  if (!gone.ok()) return gone;
+  // Its name stays for the other one.
+  if (named_.erase(point->export_number) > 0) named_.insert(number);
+  aside_.push_back({*point, std::move(kept)});
+  points_.erase(point);
+  return absl::OkStatus();
+}
+
+void Mounts::PutAllBack() {
+  for (Aside& aside : aside_) {
+    const int number = aside.point.export_number;
+    if (InFolder(number) && !named_.contains(number)) {
+      AddName(number).IgnoreError();
+    }
+    if (!PutBack(aside.kept, aside.point.place.path)) continue;
+    absl::StatusOr<fuse::Place> place = fuse::Locate(aside.point.place.path);
+    if (place.ok()) aside.point.place = *std::move(place);
+    points_.push_back(aside.point);
+  }
+  aside_.clear();
+}
+
+void Mounts::Detach(const std::vector<int>& exports) {
+  Forget(exports);
+  aside_.erase(std::remove_if(aside_.begin(), aside_.end(),
+                              [&exports](const Aside& aside) {
+                                return std::find(exports.begin(), exports.end(),
+                                                 aside.point.export_number) !=
+                                       exports.end();
+                              }),
+               aside_.end());
+  for (const int number : exports) {
+    if (named_.erase(number) == 0) continue;
+    const std::string& name = live_->exports().at(number).item.id();
+    if (folder_ != nullptr) {
+      BlockOn(*folder_loop_, folder_->Remove(name));
+      continue;
+    }
+    const std::string path = absl::StrCat(layout_.folder, "/", name);
+    unlink(path.c_str());
+    placeholders_.erase(
+        std::remove(placeholders_.begin(), placeholders_.end(), path),
+        placeholders_.end());
+  }
+}
+
+void Mounts::Forget(const std::vector<int>& exports) {
+  for (const int number : exports) {
+    const auto point = std::find_if(
+        points_.begin(), points_.end(),
+        [number](const MountPoint& at) { return at.export_number == number; });
+    if (point == points_.end()) continue;
+    // What is not there needs no detaching.
+    fuse::Unmount(point->place, UnmountMode::kLazy).IgnoreError();
+    points_.erase(point);
+  }
+}
+
+absl::Status Mounts::AddName(int number) {
+  const std::string& name = live_->exports().at(number).item.id();
+  if (named_.contains(number)) return absl::OkStatus();
+  if (geteuid() != 0) {
+    // An ordinary user may not mount over a file of a FUSE folder.
+    named_.insert(number);
+    return MakePlaceholder(absl::StrCat(layout_.folder, "/", name));
+  }
+  if (folder_ == nullptr) {
+    if (absl::Status s = MountFolder(); !s.ok()) return s;
+  }
+  named_.insert(number);
+  BlockOn(*folder_loop_, AddToFolder(folder_.get(), name));
+  return absl::OkStatus();
+}
+
 absl::Status Mounts::MountFolder() {
-  std::vector<std::string> names;
   fuse::MountOptions options;
   options.fsname = layout_.source;
   options.read_only = true;
-  for (const config::LiveExport& item : live_->exports()) {
-    if (item.item.fuse().has_mountpoint()) continue;
-    names.push_back(item.item.id());
-    if (item.item.fuse().allow_other()) options.allow_other = true;
-  }
-  if (geteuid() != 0) {
-    // An ordinary user may not mount over a file of a FUSE folder.
-    for (const std::string& name : names) {
-      absl::Status s = MakePlaceholder(absl::StrCat(layout_.folder, "/", name));
-      if (!s.ok()) return s;
+  for (const auto& [number, item] : live_->exports()) {
+    if (InFolder(number) && item.item.fuse().allow_other()) {
+      options.allow_other = true;
     }
-    return absl::OkStatus();
   }
   auto loop = MakeLoop("bgfs-names");
   if (!loop.ok()) return loop.status();
@@ -138,10 +254,9 @@ absl::Status Mounts::MountFolder() {
   NameFolder::Options folder_options;
   folder_options.uid = getuid();
   folder_options.gid = getgid();
-  BlockOn(
-      *folder_loop_,
-      StartFolder(folder_loop_.get(), std::move(mounted->device),
-                  folder_options, std::move(names), on_disconnect_, &folder_));
+  BlockOn(*folder_loop_,
+          StartFolder(folder_loop_.get(), std::move(mounted->device),
+                      folder_options, on_disconnect_, &folder_));
   return absl::OkStatus();
 }
 
@@ -169,8 +284,8 @@ fuse::MountOptions Mounts::OptionsFor(const config::LiveExport& item) const {
   return options;
 }
 
-absl::Status Mounts::MountExport(int index) {
-  const config::LiveExport& item = live_->exports()[index];
+absl::Status Mounts::MountExport(int number) {
+  const config::LiveExport& item = live_->exports().at(number);
   const bool own_place = item.item.fuse().has_mountpoint();
   const std::string in_folder =
       absl::StrCat(layout_.folder, "/", item.item.id());
@@ -178,14 +293,16 @@ absl::Status Mounts::MountExport(int index) {
   if (!own_place && layout_.one_file) path = layout_.folder;
   absl::StatusOr<Mounted> mounted = fuse::Mount(path, OptionsFor(item));
   if (!mounted.ok()) return mounted.status();
-  MountPoint point{index, mounted->place.path, mounted->place, mounted->device};
+  MountPoint point{number, mounted->place.path, mounted->place,
+                   mounted->device};
   if (path == layout_.folder) {
     point.file = absl::StrCat(mounted->place.path, "/", item.item.id());
   }
   points_.push_back(std::move(point));
-  return BlockOn(*live_->home(item.part),
-                 ServeExport(item.block_export, std::move(mounted->device),
-                             index, on_disconnect_));
+  return BlockOn(
+      *live_->home(item.part),
+      ServeExport(item.block_export.get(), std::move(mounted->device), number,
+                  on_disconnect_));
 }
 
 std::vector<fuse::Holder> Mounts::HoldersOf(
@@ -198,7 +315,7 @@ std::vector<fuse::Holder> Mounts::HoldersOf(
     return {};
   }
   std::vector<fuse::Holder> holders = fuse::FindHolders(*entry, search);
-  const bool folder = point.export_index == MountPoint::kFolder;
+  const bool folder = point.export_number == MountPoint::kFolder;
   const auto is_ours = [this, folder](const fuse::Holder& holder) {
     // A loop device holds the file below the folder, which tells of it itself.
     return holder.pid == getpid() || (folder && holder.what == "loop device") ||

@@ -13,6 +13,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,9 @@
 #include "fuse/holders.h"
 #include "fuse/mount.h"
 #include "fuse/name_folder.h"
+#include "fuse/unique_fd.h"
 #include "graph/async/loop.h"
+#include "proto/bgfs.pb.h"
 
 namespace bgfs::cli {
 
@@ -37,21 +40,26 @@ struct Layout {
   std::string source;
 };
 
+// Whether the exports of a configuration can be shown in `folder`, which those
+// without a mount point of their own need.
+absl::Status CheckFolder(const proto::Config& config,
+                         const std::string& folder);
+
 // Detaches what a daemon that died has left at `path`, if anything.
 absl::Status DetachDead(const std::string& path);
 
 struct MountPoint {
   static constexpr int kFolder = -1;
 
-  int export_index = kFolder;  // in LiveGraph::exports()
-  std::string file;            // the export's file, absolute
-  fuse::Place place;           // the root of the mount
-  fuse::Device device;         // its connection
+  int export_number = kFolder;  // in LiveGraph::exports()
+  std::string file;             // the export's file, absolute
+  fuse::Place place;            // the root of the mount
+  fuse::Device device;          // its connection
 };
 
 class Mounts {
  public:
-  // `on_disconnect` is called with an export_index, on a loop, when a
+  // `on_disconnect` is called with an export_number, on a loop, when a
   // connection has ended: its mount is gone everywhere. It must not wait.
   Mounts(config::LiveGraph* live, Layout layout,
          std::function<void(int)> on_disconnect)
@@ -61,8 +69,13 @@ class Mounts {
   Mounts(const Mounts&) = delete;
   Mounts& operator=(const Mounts&) = delete;
 
-  // Mounts everything, or nothing.
-  absl::Status MountAll();
+  // Mounts these exports, and the folder if one needs it, or nothing. Where
+  // another export of the same id is shown, it is put aside: Detach() that one,
+  // or these to have it back.
+  absl::Status Mount(const std::vector<int>& exports);
+
+  // Takes exports from sight, open or not; nobody finds them any more.
+  void Detach(const std::vector<int>& exports);
 
   // Children after their folder.
   const std::vector<MountPoint>& points() const { return points_; }
@@ -87,7 +100,12 @@ class Mounts {
  private:
   fuse::MountOptions OptionsFor(const config::LiveExport& item) const;
   absl::Status MountFolder();
-  absl::Status MountExport(int index);
+  absl::Status MountExport(int number);
+  bool InFolder(int number) const;
+  void Forget(const std::vector<int>& exports);
+  absl::Status AddName(int number);
+  absl::Status PutAside(int number);
+  void PutAllBack();
   absl::Status UnmountOne(const MountPoint& point) const;
   absl::Status MakePlaceholder(const std::string& path);
 
@@ -97,6 +115,13 @@ class Mounts {
   std::vector<MountPoint> points_;
   // Empty files to mount over, made where the folder cannot be a mount.
   std::vector<std::string> placeholders_;
+  std::set<int> named_;  // exports whose names the folder shows
+  // A mount that another one stands in for, attached nowhere.
+  struct Aside {
+    MountPoint point;
+    fuse::UniqueFd kept;
+  };
+  std::vector<Aside> aside_;
   std::unique_ptr<Loop> folder_loop_;
   std::unique_ptr<fuse::NameFolder> folder_;
 };

@@ -7,7 +7,6 @@
 #include "config/load.h"
 #include "config/path.h"
 #include "config/validate.h"
-#include "fuse/mountinfo.h"
 
 namespace bgfs::cli {
 namespace {
@@ -26,29 +25,6 @@ absl::Status DetachAllDead(const config::Source& source,
     if (!s.ok()) return s;
   }
   return absl::OkStatus();
-}
-
-// The folder is needed by exports that have no mount point of their own.
-absl::Status CheckFolder(const proto::Config& config,
-                         const std::string& folder) {
-  if (config.exports().empty()) {
-    return absl::FailedPreconditionError(
-        "the configuration has no exports: add exports { ... }");
-  }
-  for (const proto::Export& item : config.exports()) {
-    if (item.fuse().has_mountpoint() || !folder.empty()) continue;
-    return absl::FailedPreconditionError(
-        absl::StrCat("export ", config::Quote(item.id()),
-                     " has no mountpoint: give the folder where it appears"));
-  }
-  if (folder.empty()) return absl::OkStatus();
-  const absl::StatusOr<fuse::Place> place = fuse::Locate(folder);
-  if (!place.ok() || place->is_folder) {
-    return absl::OkStatus();  // What is missing is found when it is mounted.
-  }
-  return absl::FailedPreconditionError(
-      absl::StrCat("mount point ", config::Quote(folder),
-                   " is not a folder: give an empty folder"));
 }
 
 }  // namespace

@@ -13,16 +13,16 @@ constexpr int kStop = SIGUSR1;
 
 }  // namespace
 
-SignalThread::SignalThread(std::function<void()> on_end) {
+SignalThread::SignalThread(std::function<void(int)> on_signal) {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, kStop}) {
     sigaddset(&signals, signal);
   }
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
-  thread_ = std::thread([signals, told = std::move(on_end)] {
+  thread_ = std::thread([signals, told = std::move(on_signal)] {
     int signal = 0;
-    while (sigwait(&signals, &signal) == 0 && signal != kStop) told();
+    while (sigwait(&signals, &signal) == 0 && signal != kStop) told(signal);
   });
 }
 

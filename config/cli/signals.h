@@ -11,8 +11,8 @@ namespace bgfs::cli {
 class SignalThread {
  public:
   // Blocks SIGTERM, SIGINT and SIGHUP in this thread and in all that it starts
-  // from now on; `on_end` is called for each that comes.
-  explicit SignalThread(std::function<void()> on_end);
+  // from now on; `on_signal` is called with each that comes.
+  explicit SignalThread(std::function<void(int)> on_signal);
   SignalThread(const SignalThread&) = delete;
   SignalThread& operator=(const SignalThread&) = delete;
   ~SignalThread();

@@ -33,6 +33,7 @@ using Arguments = std::vector<std::string>;
 // One file each.
 ExitStatus RunMount(const Arguments& arguments);
 ExitStatus RunServe(const Arguments& arguments);
+ExitStatus RunApply(const Arguments& arguments);
 ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);
 ExitStatus RunCheck(const Arguments& arguments);

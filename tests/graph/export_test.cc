@@ -119,28 +119,6 @@ ENGINE_TEST(Export, EndsInsideADrainOnlyAfterIt) {
   EXPECT_TRUE((co_await exported->WaitClosed()).ok());
 }
 
-ENGINE_TEST(ExportTable, IdsAreUnique) {
-  TestDriver& disk = graph->Add("disk", 4096);
-  Events events;
-  ExportTable table;
-  EXPECT_TRUE(table.Add(MakeExport(disk, &events)).ok());
-  auto second = MakeExport(disk, &events);
-  BlockExport* refused = second.get();
-  refused->RequestShutdown();
-  EXPECT_TRUE((co_await refused->WaitClosed()).ok());
-  const absl::Status taken = table.Add(std::move(second));
-  EXPECT_EQ(taken.code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_THAT(std::string(taken.message()), HasSubstr("vm1"));
-  EXPECT_EQ(table.Find("vm2"), nullptr);
-  BlockExport* found = table.Find("vm1");
-  EXPECT_NE(found, nullptr);
-  found->RequestShutdown();
-  EXPECT_TRUE((co_await found->WaitClosed()).ok());
-  table.Remove(found);
-  EXPECT_EQ(table.Find("vm1"), nullptr);
-  EXPECT_TRUE(table.exports().empty());
-}
-
 // --- Backends called from another loop --------------------------------------
 
 Task<IoStatus> CallAll(Backend* user, Loop* here) {

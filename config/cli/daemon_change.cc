@@ -1,0 +1,235 @@
+// How a running daemon becomes what another configuration says: read, compared,
+// prepared, shown, done. Whatever fails before the last step leaves all as it
+// was.
+
+#include <google/protobuf/text_format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "config/cli/daemon.h"
+#include "config/diagnostic.h"
+#include "config/load.h"
+#include "config/validate.h"
+
+namespace bgfs::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long requests that are under way may take to end.
+constexpr int64_t kDrainLimitNs = int64_t{10} * 1000 * 1000 * 1000;
+// How long what was removed may take to end before the answer says so.
+constexpr auto kFinishLimit = std::chrono::seconds(10);
+
+}  // namespace
+
+void Daemon::AskForReload() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  reload_ = true;
+  changed_.notify_all();
+}
+
+control::ApplyReply Daemon::Apply(const control::ApplyRequest& request) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto ended = [this] { return answered_ == kAllAsked; };
+  changed_.wait(lock, [&] { return apply_ == nullptr || ended(); });
+  if (!ended()) {
+    apply_ = &request;
+    changed_.notify_all();
+    changed_.wait(lock, [&] { return applied_.has_value() || ended(); });
+  }
+  control::ApplyReply reply;
+  if (applied_.has_value()) {
+    reply = *std::exchange(applied_, std::nullopt);
+  } else {
+    reply.add_errors("the daemon has ended");
+  }
+  apply_ = nullptr;
+  changed_.notify_all();
+  return reply;
+}
+
+control::ConfigReply Daemon::Config() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  control::ConfigReply reply;
+  google::protobuf::TextFormat::PrintToString(config_, reply.mutable_config());
+  reply.set_folder(folder_of_config_);
+  reply.set_generation(generation_);
+  return reply;
+}
+
+void Daemon::AnswerApply() {
+  const control::ApplyRequest* request = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    request = apply_;
+  }
+  control::ApplyReply reply = Change(*request);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  applied_ = std::move(reply);
+  changed_.notify_all();
+}
+
+void Daemon::Reload() {
+  const config::Source source = config::LoadFile(job_->config_file);
+  control::ApplyReply reply;
+  if (absl::Status s = ChangeTo(source, /*dry_run=*/false, &reply); !s.ok()) {
+    reply.add_errors(Text(s.message()));
+  }
+  for (const std::string& line : reply.steps()) startup_->log().Write(line);
+  for (const std::string& line : reply.warnings()) startup_->log().Write(line);
+  for (const std::string& line : reply.errors()) {
+    startup_->log().Write(absl::StrCat("nothing was changed: ", line));
+  }
+  if (reply.steps().empty() && reply.errors().empty()) {
+    startup_->log().Write("the configuration says what is live already");
+  }
+}
+
+control::ApplyReply Daemon::Change(const control::ApplyRequest& request) {
+  control::ApplyReply reply;
+  if (request.generation() != 0 && request.generation() != generation_) {
+    reply.add_errors(
+        "somebody else has changed the configuration meanwhile; try again");
+    return reply;
+  }
+  const config::Source source =
+      config::LoadText(request.config(), request.file(), request.folder());
+  absl::Status status = ChangeTo(source, request.dry_run(), &reply);
+  if (!status.ok()) {
+    reply.add_errors(Text(status.message()));
+    reply.clear_steps();
+  }
+  return reply;
+}
+
+absl::Status Daemon::ChangeTo(const config::Source& source, bool dry_run,
+                              control::ApplyReply* reply) {
+  const std::vector<config::Diagnostic> mistakes = config::Validate(source);
+  for (const config::Diagnostic& mistake : mistakes) {
+    reply->add_errors(Text(config::Format(source.file, mistake)));
+  }
+  if (!mistakes.empty()) return absl::OkStatus();
+  if (absl::Status s = CheckFolder(source.config, job_->layout.folder);
+      !s.ok()) {
+    return s;
+  }
+  DropGone();
+  config::Plan plan =
+      config::MakePlan(source, [] { return Graph::NewNodeName(); });
+  for (const std::string& allowed : job_->source.config.allow_implicit()) {
+    plan.allow_implicit.push_back(allowed);
+  }
+  if (absl::Status s = JoinSharedBases(&plan); !s.ok()) {
+    return s;
+  }
+  const absl::StatusOr<config::Change> change =
+      config::Compare(live_->plan(), plan);
+  if (!change.ok()) return change.status();
+  for (const std::string& line : config::Describe(*change)) {
+    reply->add_steps(Text(line));
+  }
+  if (dry_run) return absl::OkStatus();
+  if (absl::Status s = CarryOut(plan, *change, reply); !s.ok()) return s;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  config_ = source.config;
+  folder_of_config_ = source.folder;
+  ++generation_;
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::CarryOut(const config::Plan& plan,
+                              const config::Change& change,
+                              control::ApplyReply* reply) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    phase_ = Phase::kChanging;
+  }
+  watchdog_ = nullptr;  // homes may come and go
+  SettleRemoved(change);
+  const config::Factories factories = MakeFactories(plan);
+  const auto start = Clock::now();
+  auto update = live_->Prepare(change, factories, kDrainLimitNs);
+  absl::Status status = update.status();
+  if (status.ok()) {
+    status = mounts_->Mount((*update)->added());
+    if (!status.ok()) live_->Abort(*std::move(update));
+  }
+  if (status.ok()) {
+    live_->Commit(update->get(), factories);
+    const std::chrono::duration<double, std::milli> pause =
+        Clock::now() - start;
+    reply->set_pause_ms(pause.count());
+    mounts_->Detach((*update)->removed());
+    const std::vector<int> removed = (*update)->removed();
+    const absl::Status ended =
+        live_->Finish(*std::move(update), Clock::now() + kFinishLimit);
+    if (!ended.ok()) reply->add_warnings(Text(ended.message()));
+    for (const int number : removed) {
+      if (!live_->exports().contains(number)) ForgetExport(number);
+    }
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  phase_ = Phase::kServing;
+  for (const auto& [number, item] : live_->exports()) {
+    const auto shown = exports_.find(number);
+    if (shown == exports_.end()) {
+      NoteExport(number, item);
+    } else {
+      shown->second.set_node(Text(item.item.node()));
+    }
+  }
+  NoteMounts();
+  TellReady();
+  return status;
+}
+
+void Daemon::ForgetExport(int number) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  exports_.erase(number);
+  shown_.erase(number);
+  disconnected_.erase(number);
+}
+
+void Daemon::DropGone() {
+  std::vector<int> gone;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const int number : disconnected_) {
+      if (number != MountPoint::kFolder) gone.push_back(number);
+    }
+  }
+  for (const int number : gone) {
+    // What became of it was told when it ended.
+    live_->Reap(number, Clock::now() + kFinishLimit).IgnoreError();
+    mounts_->Detach({number});
+    ForgetExport(number);
+  }
+}
+
+// Those that data passes through to are cut off once nothing can fail any more.
+void Daemon::SettleRemoved(const config::Change& change) {
+  std::vector<config::Pending<absl::Status>> settling;
+  for (const MountPoint& point : mounts_->points()) {
+    if (point.export_number == MountPoint::kFolder) continue;
+    const proto::Export& item = live_->exports().at(point.export_number).item;
+    const bool goes = std::any_of(change.removed.begin(), change.removed.end(),
+                                  [&item](const config::AddExport& removed) {
+                                    return removed.item.id() == item.id();
+                                  });
+    if (!goes || item.fuse().passthrough()) continue;
+    std::function<absl::Status()> settle = SettlerOf(point);
+    if (settle == nullptr) continue;
+    settling.push_back(config::Pending<absl::Status>::Call(std::move(settle)));
+  }
+  const auto deadline = Clock::now() + kFinishLimit;
+  for (auto& pending : settling) pending.WaitUntil(deadline);
+}
+
+}  // namespace bgfs::cli
