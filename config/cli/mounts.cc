@@ -225,8 +225,10 @@ absl::Status Mounts::AddName(int number) {
   if (named_.contains(number)) return absl::OkStatus();
   if (geteuid() != 0) {
     // An ordinary user may not mount over a file of a FUSE folder.
+    const std::string path = absl::StrCat(layout_.folder, "/", name);
+    if (absl::Status s = MakePlaceholder(path); !s.ok()) return s;
     named_.insert(number);
-    return MakePlaceholder(absl::StrCat(layout_.folder, "/", name));
+    return absl::OkStatus();
   }
   if (folder_ == nullptr) {
     if (absl::Status s = MountFolder(); !s.ok()) return s;

@@ -357,7 +357,7 @@ class ForceTest(EndingTest):
         self.assert_kept("disk.img")
 
     def test_signals_do_what_force_does(self):
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             with self.subTest(signal=number):
                 self.serve()
                 daemon = self.daemon()
@@ -368,6 +368,17 @@ class ForceTest(EndingTest):
                 disk.close()
                 mapping.close()
                 self.assert_kept("a.img")
+
+    def test_without_a_configuration_to_read_again_sighup_ends(self):
+        self.mount()
+        daemon = self.daemon()
+        disk, mapping = self.use(self.path("mnt", "disk.raw"))
+        signal.pidfd_send_signal(daemon, signal.SIGHUP)
+        self.assert_ended_well(daemon)
+        self.assert_cut_off(disk)
+        disk.close()
+        mapping.close()
+        self.assert_kept("disk.img")
 
     def test_force_in_the_middle_of_writes(self):
         self.mount("--log=log")
