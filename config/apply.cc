@@ -79,6 +79,14 @@ LiveGraph::~LiveGraph() {
   for (const auto& [number, part] : parts_) BGFS_CHECK(part.graph == nullptr);
 }
 
+std::map<int, Graph*> LiveGraph::graphs() const {
+  std::map<int, Graph*> graphs;
+  for (const auto& [number, part] : parts_) {
+    if (part.graph != nullptr) graphs[number] = part.graph.get();
+  }
+  return graphs;
+}
+
 absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
   auto loop = factories.start_loop(absl::StrCat("bgfs-part-", number));
   if (!loop.ok()) return loop.status();

@@ -113,6 +113,8 @@ class LiveGraph {
   // By numbers that are never given again.
   const std::map<int, LiveExport>& exports() const { return exports_; }
   Loop* home(int part) const { return parts_.at(part).loop.get(); }
+  // By part. Each is used at its home.
+  std::map<int, Graph*> graphs() const;
 
   // Begins to end all exports and to close all nodes, every part at once. Once.
   void BeginClose();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -181,6 +182,13 @@ class ControlServer::Service final : public control::Control::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Graph(grpc::ServerContext* /*context*/,
+                     const control::GraphRequest* /*request*/,
+                     control::GraphReply* reply) override {
+    *reply = handler_->Graph();
+    return grpc::Status::OK;
+  }
+
   grpc::Status Follow(
       grpc::ServerContext* context, const control::FollowRequest* /*request*/,
       grpc::ServerWriter<control::FollowReply>* writer) override {
@@ -215,6 +223,8 @@ absl::StatusOr<std::unique_ptr<ControlServer>> ControlServer::Start(
                      "shorter one"));
   }
   control->service_ = std::make_unique<Service>(handler);
+  // Any language can drive it with nothing but the socket.
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.AddListeningPort(absl::StrCat("unix:", control->path_),
                            grpc::InsecureServerCredentials());
@@ -305,6 +315,15 @@ absl::StatusOr<control::ConfigReply> RequestConfig(
   control::ConfigReply reply;
   const grpc::Status status =
       Connect(daemon.socket)->Config(&context, {}, &reply);
+  if (!status.ok()) return NoAnswer(daemon, status);
+  return reply;
+}
+
+absl::StatusOr<control::GraphReply> RequestGraph(const RunningDaemon& daemon) {
+  grpc::ClientContext context;
+  control::GraphReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Graph(&context, {}, &reply);
   if (!status.ok()) return NoAnswer(daemon, status);
   return reply;
 }

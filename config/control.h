@@ -33,6 +33,7 @@ class ControlHandler {
   virtual control::ShutdownReply Shutdown(bool force) = 0;
   virtual control::ApplyReply Apply(const control::ApplyRequest& request) = 0;
   virtual control::ConfigReply Config() = 0;
+  virtual control::GraphReply Graph() = 0;
   // Waits for the end of the daemon: what Shutdown replies then. Null once
   // `given_up` says, now and then, that nobody waits any more.
   virtual std::optional<control::ShutdownReply> WaitEnd(
@@ -93,6 +94,7 @@ absl::StatusOr<control::ShutdownReply> RequestShutdown(
 absl::StatusOr<control::ApplyReply> RequestApply(
     const RunningDaemon& daemon, const control::ApplyRequest& request);
 absl::StatusOr<control::ConfigReply> RequestConfig(const RunningDaemon& daemon);
+absl::StatusOr<control::GraphReply> RequestGraph(const RunningDaemon& daemon);
 
 }  // namespace bgfs::config
 

@@ -101,22 +101,30 @@ class Comparer {
 
  private:
   // Nodes keep their part; those that are new have that of what they are
-  // connected with, or one of their own.
+  // connected with, or one of their own. Where parts become connected, those
+  // without exports are opened anew in the one that has some.
   absl::Status MatchParts() {
+    std::set<int> shown;
+    for (const AddExport& item : live_.exports) shown.insert(item.part);
     std::map<int, std::string> known_by;
     for (const Step& step : wanted_.steps) {
       const auto* node = std::get_if<OpenNode>(&step);
       if (node == nullptr) continue;
       const auto found = live_nodes_.find(node->key);
       if (found == live_nodes_.end()) continue;
-      const auto [part, is_new] =
-          parts_.try_emplace(node->part, found->second->part);
-      if (!is_new && part->second != found->second->part) {
-        return absl::UnimplementedError(absl::StrCat(
-            "nodes ", Quote(known_by[node->part]), " and ", Quote(node->key),
-            " would be connected, and each has a home of its own; a running "
-            "bgfs cannot join them yet: start it anew with this "
-            "configuration"));
+      const int live_part = found->second->part;
+      const auto [part, is_new] = parts_.try_emplace(node->part, live_part);
+      if (!is_new && part->second != live_part) {
+        if (shown.contains(part->second) && shown.contains(live_part)) {
+          return absl::UnimplementedError(absl::StrCat(
+              "nodes ", Quote(known_by[node->part]), " and ", Quote(node->key),
+              " would be connected, and clients use both at homes of their "
+              "own; "
+              "a running bgfs cannot join them yet: start it anew with this "
+              "configuration"));
+        }
+        if (!shown.contains(live_part)) continue;
+        part->second = live_part;
       }
       known_by[node->part] = node->key;
     }
@@ -140,7 +148,14 @@ class Comparer {
       if (known != names_.end()) SetChild(&node.node, child, &known->second);
     }
     const auto found = live_nodes_.find(node.key);
-    if (found == live_nodes_.end()) {
+    if (found != live_nodes_.end() && found->second->part != node.part &&
+        node.node.has_memory()) {
+      return absl::UnimplementedError(absl::StrCat(
+          "node ", Quote(node.key),
+          ": a memory node cannot move to the home of ",
+          "what would stand on it, which would lose what is in it"));
+    }
+    if (found == live_nodes_.end() || found->second->part != node.part) {
       change_.opens.push_back(node);
       change_.result.nodes.push_back(node);
       return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "graph/async/check.h"
 
@@ -23,6 +24,14 @@ bool FiltersLeadTo(const Node* node, const Node* target) {
     node = next;
   }
   return true;
+}
+
+// By its name, or by its place where that was generated.
+std::string Describe(const Node& node) {
+  if (!absl::StartsWith(node.name(), "#") || node.parents().empty()) {
+    return absl::StrCat("node \"", node.name(), "\"");
+  }
+  return absl::StrCat("the ", node.parents().front()->Describe());
 }
 
 absl::Status Frozen(const Child& edge) {
@@ -264,7 +273,7 @@ Task<absl::Status> Transaction::OpenNew(bool protocols) {
       if (!status.ok()) {
         co_return absl::Status(
             status.code(),
-            absl::StrCat("node \"", node->name(), "\": ", status.message()));
+            absl::StrCat(Describe(*node), ": ", status.message()));
       }
     }
   }

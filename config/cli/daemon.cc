@@ -189,7 +189,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
     return StartHome(name, transport);
   };
   factories.open_node = [context = ContextOf(plan)](
-                            Graph* graph, const config::OpenNode& step) {
+                            bgfs::Graph* graph, const config::OpenNode& step) {
     return OpenStep(graph, step, context);
   };
   factories.make_driver = [context =
@@ -233,7 +233,7 @@ absl::Status Daemon::JoinSharedBases(config::Plan* plan) {
 
 absl::Status Daemon::Open() {
   config::Plan plan =
-      config::MakePlan(job_->source, [] { return Graph::NewNodeName(); });
+      config::MakePlan(job_->source, [] { return bgfs::Graph::NewNodeName(); });
   if (absl::Status s = JoinSharedBases(&plan); !s.ok()) {
     return s;
   }

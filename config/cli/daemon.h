@@ -74,6 +74,7 @@ class Daemon final : public config::ControlHandler {
   control::ShutdownReply Shutdown(bool force) override;
   control::ApplyReply Apply(const control::ApplyRequest& request) override;
   control::ConfigReply Config() override;
+  control::GraphReply Graph() override;
   std::optional<control::ShutdownReply> WaitEnd(
       absl::FunctionRef<bool()> given_up) override;
 

@@ -122,7 +122,7 @@ absl::Status Daemon::ChangeTo(const config::Source& source, bool dry_run,
   }
   DropGone();
   config::Plan plan =
-      config::MakePlan(source, [] { return Graph::NewNodeName(); });
+      config::MakePlan(source, [] { return bgfs::Graph::NewNodeName(); });
   for (const std::string& allowed : job_->source.config.allow_implicit()) {
     plan.allow_implicit.push_back(allowed);
   }

@@ -140,21 +140,37 @@ TEST_F(DifferenceTest, PartsGetNewNumbers) {
   EXPECT_EQ(change->result.parts, 2);
 }
 
+TEST_F(DifferenceTest, APartWithoutExportsIsOpenedAnewInAnother) {
+  const std::string apart = absl::StrCat(kChain, R"(
+    nodes { node_name: "b" read_only: true raw { file { filename: "c" } } })");
+  EXPECT_THAT(
+      Steps(apart, R"(
+    nodes { node_name: "top" qcow2 { file { filename: "t" } backing: "b" } }
+    nodes { node_name: "b" read_only: true raw { file { filename: "c" } } }
+    exports { id: "disk" node: "top" writable: true fuse {} })"),
+      ElementsAre(R"(open node "b/file": file)", R"(open node "b": raw)",
+                  R"(link backing of node "top": node "base" -> node "b")",
+                  R"(close node "b")", R"(close node "b/file")",
+                  R"(close node "base")", R"(close node "base/file")"));
+}
+
 TEST_F(DifferenceTest, WhatARunningDaemonCannotDoIsSaid) {
   const std::string two = R"(
     nodes { node_name: "a" memory { size: "1M" } }
     nodes { node_name: "t" raw { file { filename: "t" } } }
     exports { id: "a" node: "a" fuse {} })";
+  const std::string both = absl::StrCat(two, R"(
+    exports { id: "t" node: "t" fuse {} })");
   EXPECT_THAT(Steps(two, R"(
     nodes { node_name: "a" memory { size: "2M" } }
     nodes { node_name: "t" raw { file { filename: "t" } } }
     exports { id: "a" node: "a" fuse {} })"),
               ElementsAre(HasSubstr("cannot change its size")));
-  EXPECT_THAT(Steps(two, R"(
+  EXPECT_THAT(Steps(both, R"(
     nodes { node_name: "a" memory { size: "1M" } }
     nodes { node_name: "t" raw { file_node: "a" } }
     exports { id: "a" node: "a" fuse {} })"),
-              ElementsAre(HasSubstr("each has a home of its own")));
+              ElementsAre(HasSubstr("at homes of their own")));
   EXPECT_THAT(Steps(two, R"(
     nodes { node_name: "a" null { size: "1M" } }
     nodes { node_name: "t" raw { file { filename: "t" } } }
