@@ -74,6 +74,11 @@ class Flattener {
       case Node::kMemory:
         flat.driver = place.In(Node::kMemoryFieldNumber);
         break;
+      case Node::kThrottle:
+        flat.driver = place.In(Node::kThrottleFieldNumber);
+        flat.node.mutable_throttle()->clear_file_child();
+        AddFilterChild(written.throttle(), index);
+        break;
       case Node::DRIVER_NOT_SET:
         flat.driver = place;
         break;
@@ -116,7 +121,21 @@ class Flattener {
     if (!node->has_discard()) node->set_discard(proto::Discard::UNMAP);
   }
 
-  // The three below take the parent's index: adding nodes moves them.
+  // Those below take the parent's index: adding nodes moves them.
+  template <typename Filter>
+  void AddFilterChild(const Filter& filter, int index) {
+    const Place place = graph_.nodes[index].driver;
+    if (filter.has_file_inline()) {
+      const Place file = place.In(Filter::kFileInlineFieldNumber);
+      AddEdge(index, Role::kFile, "",
+              AddNode(filter.file_inline(), file, index, Role::kFile),
+              file.start());
+    } else if (filter.has_file_node()) {
+      AddEdge(index, Role::kFile, filter.file_node(), kNone,
+              place.Field(Filter::kFileNodeFieldNumber));
+    }
+  }
+
   void AddRawChildren(const Raw& raw, int index) {
     const Place place = graph_.nodes[index].driver;
     if (raw.has_file()) {

@@ -18,6 +18,22 @@ using proto::Node;
 
 void ToBytes(std::string* size) { *size = absl::StrCat(*ParseSize(*size)); }
 
+// Of a message whose every string is a size.
+void NormaliseLimits(proto::ThrottleLimits* limits) {
+  const auto& reflection = *proto::ThrottleLimits::GetReflection();
+  const auto& fields = *proto::ThrottleLimits::descriptor();
+  for (int i = 0; i < fields.field_count(); ++i) {
+    const auto* field = fields.field(i);
+    if (field->cpp_type() != field->CPPTYPE_STRING ||
+        !reflection.HasField(*limits, field)) {
+      continue;
+    }
+    std::string size = reflection.GetString(*limits, field);
+    ToBytes(&size);
+    reflection.SetString(limits, field, size);
+  }
+}
+
 void NormaliseSizes(Node* node) {
   if (node->has_raw()) {
     proto::Raw* raw = node->mutable_raw();
@@ -29,6 +45,8 @@ void NormaliseSizes(Node* node) {
     ToBytes(node->mutable_null()->mutable_size());
   } else if (node->has_memory()) {
     ToBytes(node->mutable_memory()->mutable_size());
+  } else if (node->has_throttle() && node->throttle().has_limits()) {
+    NormaliseLimits(node->mutable_throttle()->mutable_limits());
   }
 }
 
@@ -37,6 +55,8 @@ void LinkChild(Role role, const std::string& name, Node* node) {
     node->mutable_qcow2()->set_backing(name);
   } else if (node->has_qcow2()) {
     node->mutable_qcow2()->set_file_node(name);
+  } else if (node->has_throttle()) {
+    node->mutable_throttle()->set_file_node(name);
   } else {
     node->mutable_raw()->set_file_node(name);
   }
@@ -136,6 +156,10 @@ Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
   plan.implicit_files = source.config.implicit_files();
   for (const std::string& folder : source.config.allow_implicit()) {
     plan.allow_implicit.push_back(Resolve(source.folder, folder));
+  }
+  for (proto::ThrottleGroup group : source.config.throttle_groups()) {
+    if (group.has_limits()) NormaliseLimits(group.mutable_limits());
+    plan.throttle_groups.push_back(std::move(group));
   }
   return plan;
 }

@@ -53,6 +53,9 @@ struct Plan {
   // Where names in image headers may lead; folders are absolute.
   proto::ImplicitFiles::Policy implicit_files = proto::ImplicitFiles::SAME_DIR;
   std::vector<std::string> allow_implicit;
+
+  // The groups that nodes name, before any is opened.
+  std::vector<proto::ThrottleGroup> throttle_groups;
 };
 
 // `source` is one in which Validate found nothing; anything else is a bug and

@@ -56,6 +56,7 @@ class Joiner {
   static const std::string* FileNode(const proto::Node& node) {
     if (node.has_raw()) return &node.raw().file_node();
     if (node.has_qcow2()) return &node.qcow2().file_node();
+    if (node.has_throttle()) return &node.throttle().file_node();
     return nullptr;
   }
 

@@ -19,6 +19,7 @@
 #include "config/path.h"
 #include "config/size.h"
 #include "config/validate_passthrough.h"
+#include "config/validate_throttle.h"
 
 namespace bgfs::config {
 namespace {
@@ -100,6 +101,7 @@ class Validator {
     CheckCycles();
     CheckWriters();
     CheckPassthrough(source_, graph_, writers_, &mistakes_);
+    CheckThrottles(source_, graph_, &mistakes_);
     return std::move(mistakes_);
   }
 
@@ -173,6 +175,11 @@ class Validator {
         if (!node.memory().has_size()) ReportNeeds(index, "size");
         CheckSize(index, "size", node.memory().has_size(), node.memory().size(),
                   proto::Memory::kSizeFieldNumber);
+        return;
+      case Node::kThrottle:
+        if (flat.children.empty()) {
+          ReportNeeds(index, "file_node or file_inline");
+        }
         return;
       case Node::DRIVER_NOT_SET:
         ReportMissing(flat.place.start(), graph_.Describe(index),

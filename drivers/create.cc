@@ -24,6 +24,13 @@ DetectZeroes DetectZeroesOf(const proto::Node& spec) {
   return DetectZeroes::kOff;
 }
 
+// What a filter would do to it is nothing to who only looks.
+void LookThrough(proto::Node* spec) {
+  std::string below;
+  if (spec->has_throttle()) below = spec->throttle().file_node();
+  if (!below.empty()) spec->mutable_raw()->set_file_node(below);
+}
+
 }  // namespace
 
 Task<absl::StatusOr<Node*>> OpenNode(Graph& graph, const proto::Node& spec,
@@ -47,6 +54,8 @@ Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
       co_return co_await OpenRaw(spec);
     case proto::Node::kQcow2:
       co_return co_await OpenQcow2(spec);
+    case proto::Node::kThrottle:
+      co_return co_await OpenThrottle(spec);
     case proto::Node::DRIVER_NOT_SET:
       break;
   }
@@ -101,6 +110,12 @@ Task<absl::StatusOr<Node*>> Opener::OpenInlineFile(const proto::Node& parent,
   *spec.mutable_cache() = file.cache();
   Inherit(parent, &spec);
   co_return co_await Open(std::move(spec));
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenInlineNode(const proto::Node& parent,
+                                                   proto::Node child) {
+  Inherit(parent, &child);
+  return Open(std::move(child));
 }
 
 NodeOptions OptionsOf(const proto::Node& spec) {
@@ -208,6 +223,7 @@ Task<absl::StatusOr<std::vector<FileIdentity>>> FindHostFiles(
   for (proto::Node& spec : specs) {
     spec.set_read_only(true);
     spec.set_force_share(true);
+    LookThrough(&spec);
     if (spec.has_qcow2() && &spec == &specs.back()) {
       found = co_await opener.FindNamedFiles(spec);
       break;

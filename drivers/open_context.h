@@ -5,10 +5,12 @@
 #define BGFS_DRIVERS_OPEN_CONTEXT_H_
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "drivers/throttle_group.h"
 #include "proto/bgfs.pb.h"
 
 namespace bgfs {
@@ -26,6 +28,8 @@ struct OpenContext {
   // in this daemon; together they have the memory that one may have for caches.
   int copies = 1;
   int named_copies = 1;
+  // Where nodes find the groups that they name; null for none.
+  std::shared_ptr<const ThrottleGroups> throttle_groups;
   // Drivers keep a copy.
   WarningSink warn;
 };

@@ -1,6 +1,7 @@
 // Opener: one call of OpenNode(). It keeps what was added, so that a failure
-// can take it back. create.cc has the switch over the drivers, chain.cc the
-// images that stand on others. For drivers/ only.
+// can take it back. create.cc has the switch over the drivers,
+// create_filters.cc the filters, chain.cc the images that stand on others. For
+// drivers/ only.
 
 #ifndef BGFS_DRIVERS_OPENER_H_
 #define BGFS_DRIVERS_OPENER_H_
@@ -51,6 +52,14 @@ class Opener {
     co_return co_await OpenInlineFile(parent, message.file());
   }
 
+  // The child `file_node` or `file_inline` of a filter's message.
+  template <typename Message>
+  Task<absl::StatusOr<Node*>> OpenFilterChild(const proto::Node& parent,
+                                              const Message& message) {
+    if (message.has_file_node()) co_return Find(message.file_node());
+    co_return co_await OpenInlineNode(parent, message.file_inline());
+  }
+
   // Adds a node and its edges, then opens its driver.
   Task<absl::StatusOr<Node*>> Add(const proto::Node& spec,
                                   std::unique_ptr<Driver> driver,
@@ -77,6 +86,10 @@ class Opener {
   Task<absl::StatusOr<Node*>> OpenLeaf(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenRaw(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenQcow2(const proto::Node& spec);  // chain.cc
+  Task<absl::StatusOr<Node*>> OpenThrottle(
+      const proto::Node& spec);  // create_filters.cc
+  Task<absl::StatusOr<Node*>> OpenInlineNode(const proto::Node& parent,
+                                             proto::Node child);
   Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,
                                              const proto::File& file);
   absl::StatusOr<Node*> AddNode(const proto::Node& spec,

@@ -79,6 +79,16 @@ absl::StatusOr<std::vector<config::NamedFile>> FindFiles(
   return files;
 }
 
+absl::Status SetThrottleGroups(const config::Plan& plan,
+                               ThrottleGroups* groups) {
+  for (const proto::ThrottleGroup& group : plan.throttle_groups) {
+    const auto limits = ThrottleLimitsOf(group.limits());
+    if (!limits.ok()) return limits.status();
+    groups->Set(group.name(), *limits);
+  }
+  return absl::OkStatus();
+}
+
 // Another program may write to an image that is opened so.
 bool SharesByForce(const config::Plan& plan) {
   for (const config::Step& step : plan.steps) {
@@ -171,6 +181,7 @@ OpenContext Daemon::ContextOf(const config::Plan& plan) {
   OpenContext context;
   context.implicit_files = plan.implicit_files;
   context.allow_implicit = plan.allow_implicit;
+  context.throttle_groups = throttle_groups_;
   context.warn = [this](absl::string_view line) { Warn(line); };
   return context;
 }
@@ -234,9 +245,9 @@ absl::Status Daemon::JoinSharedBases(config::Plan* plan) {
 absl::Status Daemon::Open() {
   config::Plan plan =
       config::MakePlan(job_->source, [] { return bgfs::Graph::NewNodeName(); });
-  if (absl::Status s = JoinSharedBases(&plan); !s.ok()) {
-    return s;
-  }
+  absl::Status prepared = SetThrottleGroups(plan, throttle_groups_.get());
+  if (prepared.ok()) prepared = JoinSharedBases(&plan);
+  if (!prepared.ok()) return prepared;
   auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));
   if (!live.ok()) return live.status();
   live_ = *std::move(live);

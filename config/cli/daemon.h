@@ -39,6 +39,7 @@
 #include "config/plan.h"
 #include "config/source.h"
 #include "drivers/open_context.h"
+#include "drivers/throttle_group.h"
 #include "fuse/device.h"
 #include "fuse/negotiate.h"
 
@@ -146,6 +147,8 @@ class Daemon final : public config::ControlHandler {
 
   const DaemonJob* const job_;
   Startup* const startup_;
+  const std::shared_ptr<ThrottleGroups> throttle_groups_ =
+      std::make_shared<ThrottleGroups>();
   std::unique_ptr<config::LiveGraph> live_;
   std::unique_ptr<Watchdog> watchdog_;  // ends before the loops
   std::unique_ptr<Mounts> mounts_;

@@ -30,6 +30,7 @@ void CheckMistake(const Diagnostic& mistake, const std::string& text) {
 std::vector<std::string> ChildrenOf(const proto::Node& node) {
   std::vector<std::string> names;
   if (node.has_raw()) names.push_back(node.raw().file_node());
+  if (node.has_throttle()) names.push_back(node.throttle().file_node());
   if (node.has_qcow2()) {
     names.push_back(node.qcow2().file_node());
     if (node.qcow2().has_backing()) names.push_back(node.qcow2().backing());
@@ -69,6 +70,15 @@ bool CheckText(const std::string& text) {
   int next = 1;
   CheckSteps(MakePlan(source, [&] { return absl::StrCat("#block", next++); }));
   return false;
+}
+
+std::vector<std::string> Mistakes(absl::string_view text) {
+  const Source source = LoadText(text, "c", "/folder");
+  std::vector<std::string> lines;
+  for (const Diagnostic& mistake : Validate(source)) {
+    lines.push_back(Format(source.file, mistake));
+  }
+  return lines;
 }
 
 }  // namespace bgfs::config

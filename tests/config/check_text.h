@@ -5,6 +5,9 @@
 #define BGFS_TESTS_CONFIG_CHECK_TEXT_H_
 
 #include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
 
 namespace bgfs::config {
 
@@ -12,6 +15,9 @@ namespace bgfs::config {
 // points into the text, and what has none must give a plan whose steps find
 // all they name. Gives whether anything was wrong with the text.
 bool CheckText(const std::string& text);
+
+// Every mistake of a text that is called "c", as people see them.
+std::vector<std::string> Mistakes(absl::string_view text);
 
 }  // namespace bgfs::config
 

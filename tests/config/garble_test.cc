@@ -34,6 +34,11 @@ nodes { node_name: "over" qcow2 {
   file_node: "f" backing_inline { node_name: "in" null { size: "1G" } } } }
 nodes { node_name: "f" file { filename: "f.qcow2" } }
 nodes { node_name: "m" memory { size: "1M" } detect_zeroes: OFF }
+throttle_groups { name: "slow" limits {
+  iops_total: 100 bps_read: "10M" bps_read_max: "20M" bps_read_max_length: 5 } }
+nodes { node_name: "t" throttle { file_node: "m" group: "slow" } }
+nodes { node_name: "u" throttle {
+  file_inline { null {} } limits { iops_write: 5 iops_size: "4K" } } }
 exports { id: "disk" node: "top" fuse {} }
 exports { id: "s" node: "scratch" writable: true fuse { resizable: true } }
 exports { id: "m" node: "m" writethrough: false

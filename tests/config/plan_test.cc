@@ -69,6 +69,31 @@ TEST(PlanTest, OpensBottomUpAndThenExports) {
   EXPECT_THAT(plan.allow_implicit, IsEmpty());
 }
 
+TEST(PlanTest, FiltersStandOnTheirFile) {
+  const Plan plan = PlanOf(LoadText(
+      R"(
+    exports { id: "e" node: "t" writable: true fuse {} }
+    nodes { node_name: "t" throttle { group: "g" file_inline {
+      throttle { limits { bps_read: "1K" iops_read: 5 } file_node: "m" } } } }
+    nodes { node_name: "m" memory { size: "1M" } }
+    throttle_groups { name: "g" limits { bps_write: "2M" iops_write: 7 } })",
+      "c", "/etc"));
+  EXPECT_THAT(
+      Steps(plan),
+      ElementsAre(
+          "open 0 node_name: \"m\" read_only: false memory { size: "
+          "\"1048576\" }",
+          "open 0 node_name: \"#block1\" read_only: false discard: UNMAP "
+          "throttle { file_node: \"m\" limits { iops_read: 5 bps_read: "
+          "\"1024\" } }",
+          "open 0 node_name: \"t\" read_only: false throttle { file_node: "
+          "\"#block1\" group: \"g\" }",
+          "add 0 id: \"e\" node: \"t\" writable: true fuse { mode: 384 }"));
+  ASSERT_EQ(plan.throttle_groups.size(), 1u);
+  EXPECT_EQ(plan.throttle_groups[0].ShortDebugString(),
+            "name: \"g\" limits { iops_write: 7 bps_write: \"2097152\" }");
+}
+
 TEST(PlanTest, AnyOrderAndInlineNodes) {
   const Plan plan = PlanOf(LoadText(
       R"(

@@ -9,6 +9,7 @@
 #include "config/load.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/config/check_text.h"
 
 namespace bgfs::config {
 namespace {
@@ -17,15 +18,6 @@ using ::testing::ElementsAre;
 using ::testing::ElementsAreArray;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-std::vector<std::string> Mistakes(absl::string_view text) {
-  const Source source = LoadText(text, "c", "/folder");
-  std::vector<std::string> lines;
-  for (const Diagnostic& mistake : Validate(source)) {
-    lines.push_back(Format(source.file, mistake));
-  }
-  return lines;
-}
 
 TEST(ValidateTest, AcceptsWhatIsRight) {
   EXPECT_THAT(Mistakes(R"(
@@ -108,11 +100,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Case{"nodes { node_name: \"a\" }",
              {"c:1:1: node \"a\" has no driver; give it one of file, raw, "
-              "qcow2, null, memory"}},
+              "qcow2, null, memory, throttle"}},
         Case{"nodes { node_name: \"a\" qcow2 { file { filename: \"x\" }\n"
              "  backing_inline {} } }",
              {"c:2:3: the backing of node \"a\" has no driver; give it one of "
-              "file, raw, qcow2, null, memory"}},
+              "file, raw, qcow2, null, memory, throttle"}},
         Case{"nodes { node_name: \"a\" detect_zeroes: UNMAP null {} }",
              {"c:1:24: node \"a\" has detect_zeroes: UNMAP without discard: "
               "UNMAP; add that, or use ON"}},
@@ -369,9 +361,9 @@ TEST(ValidateTest, ListsInBracketsHavePlaces) {
                        "allow_implicit: [\"a\",\n\"\"]"),
               ElementsAre("c:1:1: a node needs a node_name",
                           "c:1:1: a node without a name has no driver; give it "
-                          "one of file, raw, qcow2, null, memory",
+                          "one of file, raw, qcow2, null, memory, throttle",
                           "c:2:5: node \"a\" has no driver; give it one of "
-                          "file, raw, qcow2, null, memory",
+                          "file, raw, qcow2, null, memory, throttle",
                           "c:3:5: node name \"a\" is used twice; first on line "
                           "2",
                           "c:6:24: node \"b\" needs a file or file_node",

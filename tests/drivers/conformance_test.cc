@@ -64,6 +64,10 @@ const std::vector<Row>& Rows() {
        .node = "discard: UNMAP cache { direct: true } "
                "raw { offset: \"1234\" file { filename: \"FILE\" } }",
        .before = 1234},
+      {.name = "Throttle",
+       .node = "discard: UNMAP throttle { limits { iops_total: 20000 "
+               "bps_write: \"100000000\" } "
+               "file_inline { file { filename: \"FILE\" } } }"},
       {.name = "Memory",
        .node = "discard: UNMAP memory { size: \"100003\" }",
        .in_file = false},
