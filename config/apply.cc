@@ -424,6 +424,7 @@ Task<LiveGraph::PartOutcome> LiveGraph::EndPart(
     Graph* graph, std::vector<BlockExport*> exports,
     std::vector<std::unique_ptr<BlockExport>>* lingering) {
   PartOutcome outcome;
+  graph->LetGo();
   for (BlockExport* item : exports) item->RequestShutdown();
   for (BlockExport* item : exports) {
     outcome.exports.push_back(co_await item->WaitClosed());

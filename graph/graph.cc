@@ -60,7 +60,13 @@ Task<absl::Status> Graph::EndNode(Node* node) {
   co_return outcome;
 }
 
+void Graph::LetGo() {
+  if (std::exchange(let_go_, true)) return;
+  for (const auto& node : nodes_) node->driver().OnDrainBegin();
+}
+
 Task<absl::Status> Graph::Close() {
+  LetGo();
   absl::Status outcome;
   while (!nodes_.empty()) {
     outcome.Update(co_await EndNode(nodes_.back().get()));

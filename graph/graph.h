@@ -53,6 +53,10 @@ class Graph {
   // Puts nodes() in order again after edges were changed.
   void SortNodes();
 
+  // Before all of it is closed: drivers let go what they hold back, as in a
+  // drain, and hold nothing back any more. Close() does so itself.
+  void LetGo();
+
   // Flushes every node that was written through, closes drivers, parents
   // first, and drops all nodes. No backend is left. The first flush that failed
   // is reported; everything is closed all the same.
@@ -65,6 +69,7 @@ class Graph {
 
   Loop* const home_;
   int64_t rights_epoch_ = 0;
+  bool let_go_ = false;
   std::vector<std::unique_ptr<Node>> nodes_;  // children before parents
 };
 

@@ -259,6 +259,19 @@ ENGINE_TEST(Throttle, InsideADrainNothingWaitsAndAllCounts) {
   EXPECT_TOOK(co_await Seconds(WriteBytes(house.user, 0, 1)), 4.9);
 }
 
+// What is closed need not wait for its limits.
+ENGINE_TEST(Throttle, ClosingLetsAllGo) {
+  const House house = co_await Build(graph, {.iops_total = {1, 0, 1}});
+  const StartedIo started = StartWrites(house.user, 100);
+  const int64_t begin = Loop::Current()->NowNs();
+  graph->graph().LetGo();
+  co_await Settle();
+  EXPECT_EQ(CountDone(started), 100);
+  EXPECT_IO_OK(co_await WriteBytes(house.user, 0, 1));
+  co_await graph->Close();
+  EXPECT_LT(Loop::Current()->NowNs() - begin, 50 * kMsNs);
+}
+
 // --- Limits that change ------------------------------------------------------
 
 ENGINE_TEST(Throttle, NewLimitsHoldForWhatWaits) {
