@@ -79,6 +79,16 @@ class Flattener {
         flat.node.mutable_throttle()->clear_file_child();
         AddFilterChild(written.throttle(), index);
         break;
+      case Node::kCopyOnRead:
+        flat.driver = place.In(Node::kCopyOnReadFieldNumber);
+        flat.node.mutable_copy_on_read()->clear_file_child();
+        AddFilterChild(written.copy_on_read(), index);
+        break;
+      case Node::kBlkdebug:
+        flat.driver = place.In(Node::kBlkdebugFieldNumber);
+        flat.node.mutable_blkdebug()->clear_file_child();
+        AddFilterChild(written.blkdebug(), index);
+        break;
       case Node::DRIVER_NOT_SET:
         flat.driver = place;
         break;

@@ -60,14 +60,27 @@ std::vector<std::string> FieldNames(const Descriptor& type) {
   return names;
 }
 
+// The field of that name whose type is an enum, in `type` or what is defined in
+// it; null if there is none.
+const FieldDescriptor* EnumField(const Descriptor& type,
+                                 const std::string& name) {
+  const FieldDescriptor* field = type.FindFieldByName(name);
+  if (field != nullptr && field->enum_type() != nullptr) return field;
+  for (int i = 0; i < type.nested_type_count(); ++i) {
+    field = EnumField(*type.nested_type(i), name);
+    if (field != nullptr) return field;
+  }
+  return nullptr;
+}
+
 // The values of the schema's enum field of that name. (One name means one enum
 // wherever it stands in the schema.)
 std::vector<std::string> EnumValues(absl::string_view field_name) {
   const auto* file = proto::Config::descriptor()->file();
+  const std::string name(field_name);
   for (int i = 0; i < file->message_type_count(); ++i) {
-    const FieldDescriptor* field =
-        file->message_type(i)->FindFieldByName(std::string(field_name));
-    if (field == nullptr || field->enum_type() == nullptr) continue;
+    const FieldDescriptor* field = EnumField(*file->message_type(i), name);
+    if (field == nullptr) continue;
     std::vector<std::string> values;
     values.reserve(field->enum_type()->value_count());
     for (int j = 0; j < field->enum_type()->value_count(); ++j) {

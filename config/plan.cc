@@ -1,6 +1,8 @@
 #include "config/plan.h"
 
 #include <cstdint>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,20 +20,30 @@ using proto::Node;
 
 void ToBytes(std::string* size) { *size = absl::StrCat(*ParseSize(*size)); }
 
-// Of a message whose every string is a size.
-void NormaliseLimits(proto::ThrottleLimits* limits) {
-  const auto& reflection = *proto::ThrottleLimits::GetReflection();
-  const auto& fields = *proto::ThrottleLimits::descriptor();
+// Of a message whose strings are all sizes, but for these.
+void NormaliseAll(google::protobuf::Message* message,
+                  const std::set<std::string>& but = {}) {
+  const auto& reflection = *message->GetReflection();
+  const auto& fields = *message->GetDescriptor();
   for (int i = 0; i < fields.field_count(); ++i) {
     const auto* field = fields.field(i);
-    if (field->cpp_type() != field->CPPTYPE_STRING ||
-        !reflection.HasField(*limits, field)) {
+    if (field->is_repeated() || field->cpp_type() != field->CPPTYPE_STRING ||
+        !reflection.HasField(*message, field) || but.contains(field->name())) {
       continue;
     }
-    std::string size = reflection.GetString(*limits, field);
+    std::string size = reflection.GetString(*message, field);
     ToBytes(&size);
-    reflection.SetString(limits, field, size);
+    reflection.SetString(message, field, size);
   }
+}
+
+void NormaliseBlkdebug(proto::Blkdebug* blkdebug) {
+  NormaliseAll(blkdebug, {"file_node"});
+  for (auto& rule : *blkdebug->mutable_inject_error()) {
+    NormaliseAll(&rule, {"error"});
+  }
+  for (auto& rule : *blkdebug->mutable_inject_delay()) NormaliseAll(&rule);
+  for (auto& rule : *blkdebug->mutable_suspend()) NormaliseAll(&rule, {"tag"});
 }
 
 void NormaliseSizes(Node* node) {
@@ -46,7 +58,9 @@ void NormaliseSizes(Node* node) {
   } else if (node->has_memory()) {
     ToBytes(node->mutable_memory()->mutable_size());
   } else if (node->has_throttle() && node->throttle().has_limits()) {
-    NormaliseLimits(node->mutable_throttle()->mutable_limits());
+    NormaliseAll(node->mutable_throttle()->mutable_limits());
+  } else if (node->has_blkdebug()) {
+    NormaliseBlkdebug(node->mutable_blkdebug());
   }
 }
 
@@ -57,6 +71,10 @@ void LinkChild(Role role, const std::string& name, Node* node) {
     node->mutable_qcow2()->set_file_node(name);
   } else if (node->has_throttle()) {
     node->mutable_throttle()->set_file_node(name);
+  } else if (node->has_copy_on_read()) {
+    node->mutable_copy_on_read()->set_file_node(name);
+  } else if (node->has_blkdebug()) {
+    node->mutable_blkdebug()->set_file_node(name);
   } else {
     node->mutable_raw()->set_file_node(name);
   }
@@ -158,7 +176,7 @@ Plan MakePlan(const Source& source, absl::FunctionRef<std::string()> new_name) {
     plan.allow_implicit.push_back(Resolve(source.folder, folder));
   }
   for (proto::ThrottleGroup group : source.config.throttle_groups()) {
-    if (group.has_limits()) NormaliseLimits(group.mutable_limits());
+    if (group.has_limits()) NormaliseAll(group.mutable_limits());
     plan.throttle_groups.push_back(std::move(group));
   }
   return plan;

@@ -57,6 +57,8 @@ class Joiner {
     if (node.has_raw()) return &node.raw().file_node();
     if (node.has_qcow2()) return &node.qcow2().file_node();
     if (node.has_throttle()) return &node.throttle().file_node();
+    if (node.has_copy_on_read()) return &node.copy_on_read().file_node();
+    if (node.has_blkdebug()) return &node.blkdebug().file_node();
     return nullptr;
   }
 

@@ -18,6 +18,7 @@
 #include "config/flat.h"
 #include "config/path.h"
 #include "config/size.h"
+#include "config/validate_blkdebug.h"
 #include "config/validate_passthrough.h"
 #include "config/validate_throttle.h"
 
@@ -102,6 +103,7 @@ class Validator {
     CheckWriters();
     CheckPassthrough(source_, graph_, writers_, &mistakes_);
     CheckThrottles(source_, graph_, &mistakes_);
+    CheckBlkdebugs(graph_, complete_, &mistakes_);
     return std::move(mistakes_);
   }
 
@@ -177,6 +179,8 @@ class Validator {
                   proto::Memory::kSizeFieldNumber);
         return;
       case Node::kThrottle:
+      case Node::kCopyOnRead:
+      case Node::kBlkdebug:
         if (flat.children.empty()) {
           ReportNeeds(index, "file_node or file_inline");
         }
@@ -439,6 +443,7 @@ class Validator {
     }
     const std::vector<bool> opened = OpenedForWriting(graph_, writers_);
     CheckOwnBases(opened);
+    CheckCopiesOnRead(opened);
     Seen files;
     for (size_t i = 0; i < graph_.nodes.size(); ++i) {
       const FlatNode& flat = graph_.nodes[i];
@@ -525,6 +530,20 @@ class Validator {
       Report(at, "share_base: false makes more than ", kMaxBaseCopies,
              " copies of nodes; let some overlays share their base");
       return;
+    }
+  }
+
+  void CheckCopiesOnRead(const std::vector<bool>& opened) {
+    for (size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const FlatNode& flat = graph_.nodes[i];
+      const int file = graph_.Child(static_cast<int>(i), Role::kFile);
+      if (!flat.node.has_copy_on_read() || file == kNone || opened[file]) {
+        continue;
+      }
+      ReportMissing(flat.driver.start(), graph_.Describe(static_cast<int>(i)),
+                    " copies what is read into ", graph_.Describe(file),
+                    ", which is not opened for writing; give that "
+                    "read_only: false");
     }
   }
 

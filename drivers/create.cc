@@ -28,6 +28,8 @@ DetectZeroes DetectZeroesOf(const proto::Node& spec) {
 void LookThrough(proto::Node* spec) {
   std::string below;
   if (spec->has_throttle()) below = spec->throttle().file_node();
+  if (spec->has_copy_on_read()) below = spec->copy_on_read().file_node();
+  if (spec->has_blkdebug()) below = spec->blkdebug().file_node();
   if (!below.empty()) spec->mutable_raw()->set_file_node(below);
 }
 
@@ -56,6 +58,10 @@ Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
       co_return co_await OpenQcow2(spec);
     case proto::Node::kThrottle:
       co_return co_await OpenThrottle(spec);
+    case proto::Node::kCopyOnRead:
+      co_return co_await OpenCopyOnRead(spec);
+    case proto::Node::kBlkdebug:
+      co_return co_await OpenBlkdebug(spec);
     case proto::Node::DRIVER_NOT_SET:
       break;
   }

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "drivers/blkdebug.h"
+#include "drivers/copy_on_read.h"
 #include "drivers/opener.h"
 #include "drivers/quote.h"
 #include "drivers/throttle.h"
@@ -29,6 +31,36 @@ absl::StatusOr<std::shared_ptr<ThrottleGroup>> ThrottleGroupOf(
                                           "; define it in throttle_groups"));
 }
 
+absl::StatusOr<BlkdebugDriver::Options> BlkdebugOptionsOf(
+    const proto::Blkdebug& blkdebug) {
+  BlkdebugDriver::Options options;
+  const auto read = [](absl::string_view field, const std::string& text,
+                       int64_t* limit) -> absl::Status {
+    if (text.empty()) return absl::OkStatus();
+    const auto bytes = ParseBytes(field, text);
+    if (bytes.ok()) *limit = *bytes;
+    return bytes.status();
+  };
+  absl::Status status;
+  status.Update(read("align", blkdebug.align(), &options.align));
+  status.Update(
+      read("max_transfer", blkdebug.max_transfer(), &options.max_transfer));
+  status.Update(read("opt_write_zero", blkdebug.opt_write_zero(),
+                     &options.opt_write_zero));
+  status.Update(read("max_write_zero", blkdebug.max_write_zero(),
+                     &options.max_write_zero));
+  status.Update(
+      read("opt_discard", blkdebug.opt_discard(), &options.opt_discard));
+  status.Update(
+      read("max_discard", blkdebug.max_discard(), &options.max_discard));
+  if (!status.ok()) return status;
+  if ((options.align & (options.align - 1)) != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "align ", options.align, " is not a power of two; give one"));
+  }
+  return options;
+}
+
 std::vector<Opener::Edge> FilterEdge(Node* below) {
   return {{"file", ChildRole::kFilter, below}};
 }
@@ -43,6 +75,25 @@ Task<absl::StatusOr<Node*>> Opener::OpenThrottle(const proto::Node& spec) {
   co_return co_await Add(spec,
                          std::make_unique<ThrottleDriver>(*std::move(group)),
                          FilterEdge(*below));
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenCopyOnRead(const proto::Node& spec) {
+  const auto below = co_await OpenFilterChild(spec, spec.copy_on_read());
+  if (!below.ok()) co_return below;
+  co_return co_await Add(spec, std::make_unique<CopyOnReadDriver>(),
+                         FilterEdge(*below));
+}
+
+Task<absl::StatusOr<Node*>> Opener::OpenBlkdebug(const proto::Node& spec) {
+  const auto options = BlkdebugOptionsOf(spec.blkdebug());
+  if (!options.ok()) co_return options.status();
+  auto rules = BlkdebugRulesOf(spec.blkdebug());
+  if (!rules.ok()) co_return rules.status();
+  const auto below = co_await OpenFilterChild(spec, spec.blkdebug());
+  if (!below.ok()) co_return below;
+  co_return co_await Add(
+      spec, std::make_unique<BlkdebugDriver>(*options, *std::move(rules)),
+      FilterEdge(*below));
 }
 
 }  // namespace bgfs

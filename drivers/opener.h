@@ -87,7 +87,9 @@ class Opener {
   Task<absl::StatusOr<Node*>> OpenRaw(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenQcow2(const proto::Node& spec);  // chain.cc
   Task<absl::StatusOr<Node*>> OpenThrottle(
-      const proto::Node& spec);  // create_filters.cc
+      const proto::Node& spec);  // create_filters.cc, and these
+  Task<absl::StatusOr<Node*>> OpenCopyOnRead(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenBlkdebug(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenInlineNode(const proto::Node& parent,
                                              proto::Node child);
   Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,

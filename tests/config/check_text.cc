@@ -31,6 +31,10 @@ std::vector<std::string> ChildrenOf(const proto::Node& node) {
   std::vector<std::string> names;
   if (node.has_raw()) names.push_back(node.raw().file_node());
   if (node.has_throttle()) names.push_back(node.throttle().file_node());
+  if (node.has_copy_on_read()) {
+    names.push_back(node.copy_on_read().file_node());
+  }
+  if (node.has_blkdebug()) names.push_back(node.blkdebug().file_node());
   if (node.has_qcow2()) {
     names.push_back(node.qcow2().file_node());
     if (node.qcow2().has_backing()) names.push_back(node.qcow2().backing());

@@ -39,6 +39,11 @@ throttle_groups { name: "slow" limits {
 nodes { node_name: "t" throttle { file_node: "m" group: "slow" } }
 nodes { node_name: "u" throttle {
   file_inline { null {} } limits { iops_write: 5 iops_size: "4K" } } }
+nodes { node_name: "c" copy_on_read { file_inline { read_only: false blkdebug {
+  file_inline { null {} } align: "4K" max_discard: "1M"
+  inject_error { operation: [READ, ZERO] error: "EIO" offset: "1K" once: true }
+  inject_delay { operation: FLUSH delay_ms: 5 skip: 1 times: 2 }
+  suspend { bytes: "2K" tag: "A" } } } } }
 exports { id: "disk" node: "top" fuse {} }
 exports { id: "s" node: "scratch" writable: true fuse { resizable: true } }
 exports { id: "m" node: "m" writethrough: false

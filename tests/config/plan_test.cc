@@ -94,6 +94,34 @@ TEST(PlanTest, FiltersStandOnTheirFile) {
             "name: \"g\" limits { iops_write: 7 bps_write: \"2097152\" }");
 }
 
+TEST(PlanTest, ReadersMayFillAnOverlay) {
+  const Plan plan = PlanOf(LoadText(
+      R"(
+    exports { id: "e" node: "c" fuse {} }
+    nodes { node_name: "c" copy_on_read { file_inline {
+      read_only: false
+      blkdebug {
+        file_node: "m" align: "4K"
+        inject_error { error: "EIO" offset: "1K" }
+        inject_delay { delay_ms: 5 bytes: "2K" }
+        suspend { tag: "5K" offset: "3K" }
+      } } } }
+    nodes { node_name: "m" memory { size: "1M" } })",
+      "c", "/etc"));
+  EXPECT_THAT(
+      Steps(plan),
+      ElementsAre(
+          "open 0 node_name: \"m\" read_only: false memory { size: "
+          "\"1048576\" }",
+          "open 0 node_name: \"#block1\" read_only: false discard: UNMAP "
+          "blkdebug { file_node: \"m\" inject_error { offset: \"1024\" error: "
+          "\"EIO\" } inject_delay { bytes: \"2048\" delay_ms: 5 } suspend { "
+          "offset: \"3072\" tag: \"5K\" } align: \"4096\" }",
+          "open 0 node_name: \"c\" read_only: true copy_on_read { file_node: "
+          "\"#block1\" }",
+          "add 0 id: \"e\" node: \"c\" fuse { mode: 256 }"));
+}
+
 TEST(PlanTest, AnyOrderAndInlineNodes) {
   const Plan plan = PlanOf(LoadText(
       R"(

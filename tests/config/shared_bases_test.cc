@@ -122,6 +122,18 @@ TEST_F(SharedBases, WhoHasItsOwnStaysAloneAndAllCount) {
                                    "e 3 1/1"));
 }
 
+TEST_F(SharedBases, FiltersBelowAnImageAreLookedThrough) {
+  ASSERT_TRUE(
+      Join(absl::StrCat(
+               Overlay("a", "/a.1"),
+               "nodes { node_name: \"b\" qcow2 { file_node: \"t\" } }\n"
+               "nodes { node_name: \"t\" throttle { limits {} file_inline { "
+               "blkdebug { file_inline { file { filename: \"/b.1\" } } } } } "
+               "}\n"))
+          .ok());
+  EXPECT_EQ(plan_.parts, 1);
+}
+
 TEST_F(SharedBases, WhatCannotBeLookedAtIsLeftAsItIs) {
   ASSERT_TRUE(Join(Overlay("a", "/missing") + Overlay("b", "/b.1")).ok());
   EXPECT_THAT(Nodes(), ElementsAre("a 0 1/1", "b 1 1/1"));

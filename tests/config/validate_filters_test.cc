@@ -29,6 +29,29 @@ TEST(ValidateFiltersTest, AcceptsWhatIsRight) {
     exports { id: "b" node: "b" fuse {} }
   )"),
               IsEmpty());
+  EXPECT_THAT(Mistakes(R"(
+    nodes { node_name: "top" read_only: false
+            qcow2 { file { filename: "t" } backing_inline { null {} } } }
+    nodes { node_name: "a" copy_on_read { file_node: "top" } }
+    nodes { node_name: "b" copy_on_read { file_inline {
+      throttle { limits {} file_inline { null {} } } } } }
+    exports { id: "a" node: "a" fuse {} }
+    exports { id: "b" node: "b" writable: true fuse {} }
+  )"),
+              IsEmpty());
+  EXPECT_THAT(Mistakes(R"(
+    nodes { node_name: "a" blkdebug {
+      file_inline { null {} }
+      inject_error { operation: READ operation: FLUSH offset: "1M" bytes: "1K"
+                     error: "EIO" skip: 5 times: 1 immediately: true }
+      inject_error { error: "5" once: true }
+      inject_delay { operation: [WRITE, ZERO] delay_ms: 0 }
+      suspend { operation: BLOCK_STATUS tag: "" }
+      align: "512" max_transfer: "64K" opt_write_zero: "1M"
+      max_write_zero: "2M" opt_discard: "512" max_discard: "1G"
+    } }
+  )"),
+              IsEmpty());
 }
 
 struct Case {
@@ -52,7 +75,8 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"nodes { node_name: \"a\" throttle {\n"
              "  file_inline {} limits {} } }",
              {"c:2:3: the file of node \"a\" has no driver; give it one of "
-              "file, raw, qcow2, null, memory, throttle"}},
+              "file, raw, qcow2, null, memory, throttle, copy_on_read, "
+              "blkdebug"}},
         Case{"nodes { node_name: \"a\" throttle { file_node: \"b\"\n"
              "  limits {} } }",
              {"c:1:35: node \"a\": no node is called \"b\""}},
@@ -94,6 +118,81 @@ INSTANTIATE_TEST_SUITE_P(
              "exports { id: \"e\" node: \"a\" fuse { passthrough: true } }",
              {"c:3:36: export \"e\" has passthrough, but node \"a\" is not a "
               "file as it is; drop it"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    CopyOnRead, ValidateFiltersTableTest,
+    ::testing::Values(
+        Case{"nodes { node_name: \"a\" copy_on_read {} }",
+             {"c:1:24: node \"a\" needs a file_node or file_inline"}},
+        Case{"nodes { node_name: \"m\" null {} }\n"
+             "nodes { node_name: \"a\" copy_on_read { file_node: \"m\" } }\n"
+             "exports { id: \"e\" node: \"a\" fuse {} }",
+             {"c:2:24: node \"a\" copies what is read into node \"m\", which "
+              "is not opened for writing; give that read_only: false"}},
+        Case{"nodes { node_name: \"a\" copy_on_read {\n"
+             "  file_inline { null {} } } }",
+             {"c:1:24: node \"a\" copies what is read into the file of node "
+              "\"a\", which is not opened for writing; give that read_only: "
+              "false"}}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Blkdebug, ValidateFiltersTableTest,
+    ::testing::Values(
+        Case{"nodes { node_name: \"a\" blkdebug {} }",
+             {"c:1:24: node \"a\" needs a file_node or file_inline"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  inject_error {} inject_delay {} suspend {} } }",
+             {"c:2:3: node \"a\": inject_error needs an error, as \"EIO\"",
+              "c:2:19: node \"a\": inject_delay needs delay_ms",
+              "c:2:35: node \"a\": suspend needs a tag"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  inject_error { error: \"EX\" }\n"
+             "  inject_error { error: \"0\" } } }",
+             {"c:2:18: node \"a\": error \"EX\" is no errno; give its name, as "
+              "\"EIO\", or its number",
+              "c:3:18: node \"a\": error \"0\" is no errno; give its name, as "
+              "\"EIO\", or its number"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  inject_delay { delay_ms: -1 skip: -1 }\n"
+             "  inject_delay { delay_ms: 3600001 times: 0 }\n"
+             "  suspend { tag: \"A\" once: true times: 1 } } }",
+             {"c:2:18: node \"a\": delay_ms -1 is not between 0 and 3600000",
+              "c:2:31: node \"a\": skip -1 is negative; give 0 or more",
+              "c:3:18: node \"a\": delay_ms 3600001 is not between 0 and "
+              "3600000",
+              "c:3:36: node \"a\": times 0 is never; give 1 or more",
+              "c:4:33: node \"a\": times beside once; drop one of them"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  suspend { tag: \"A\" offset: \"-1\" bytes: \"0\" }\n"
+             "  suspend { tag: \"A\" offset: \"4E\" bytes: \"4E\" }\n"
+             "  suspend { tag: \"A\" operation: FLUSH offset: \"1\" } } }",
+             {"c:2:22: node \"a\": offset \"-1\" is not a size: write bytes, "
+              "or a number with K, M, G, T, P or E, as in \"64K\"",
+              "c:2:35: node \"a\": bytes 0 is no range; give more, or drop it",
+              "c:3:35: node \"a\": offset and bytes together exceed \"8E\"",
+              "c:4:22: node \"a\": FLUSH and TRUNCATE are of no range; drop "
+              "offset and bytes"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  align: \"1000\" max_transfer: \"0\" } }",
+             {"c:2:3: node \"a\": align 1000 is not a power of two up to "
+              "1048576",
+              "c:2:17: node \"a\": max_transfer 0 is no limit; give more, or "
+              "drop it"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  align: \"4K\" max_transfer: \"5K\" opt_discard: \"x\" } }",
+             {"c:2:15: node \"a\": max_transfer 5120 is not a multiple of "
+              "align",
+              "c:2:34: node \"a\": opt_discard \"x\" is not a size: write "
+              "bytes, or a number with K, M, G, T, P or E, as in "
+              "\"64K\""}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  align: \"2M\" } }",
+             {"c:2:3: node \"a\": align 2097152 is not a power of two up to "
+              "1048576"}},
+        Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"
+             "  suspend { operation: SYNC } } }",
+             {"c:2:24: operation is one of READ, WRITE, ZERO, DISCARD, FLUSH, "
+              "TRUNCATE, RESERVE, BLOCK_STATUS, not \"SYNC\""}}));
 
 std::vector<std::string> OfLimits(const std::string& limits) {
   return Mistakes(

@@ -100,11 +100,13 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         Case{"nodes { node_name: \"a\" }",
              {"c:1:1: node \"a\" has no driver; give it one of file, raw, "
-              "qcow2, null, memory, throttle"}},
+              "qcow2, null, memory, throttle, copy_on_read, "
+              "blkdebug"}},
         Case{"nodes { node_name: \"a\" qcow2 { file { filename: \"x\" }\n"
              "  backing_inline {} } }",
              {"c:2:3: the backing of node \"a\" has no driver; give it one of "
-              "file, raw, qcow2, null, memory, throttle"}},
+              "file, raw, qcow2, null, memory, throttle, copy_on_read, "
+              "blkdebug"}},
         Case{"nodes { node_name: \"a\" detect_zeroes: UNMAP null {} }",
              {"c:1:24: node \"a\" has detect_zeroes: UNMAP without discard: "
               "UNMAP; add that, or use ON"}},
@@ -352,22 +354,26 @@ TEST(ValidateTest, ASyntaxErrorStandsAlone) {
 }
 
 TEST(ValidateTest, ListsInBracketsHavePlaces) {
-  EXPECT_THAT(Mistakes("nodes: [\n"
-                       "  { node_name: \"a\" },\n"
-                       "  { node_name: \"a\" null {} },\n"
-                       "  {}\n"
-                       "]\n"
-                       "nodes { node_name: \"b\" raw {} }\n"
-                       "allow_implicit: [\"a\",\n\"\"]"),
-              ElementsAre("c:1:1: a node needs a node_name",
-                          "c:1:1: a node without a name has no driver; give it "
-                          "one of file, raw, qcow2, null, memory, throttle",
-                          "c:2:5: node \"a\" has no driver; give it one of "
-                          "file, raw, qcow2, null, memory, throttle",
-                          "c:3:5: node name \"a\" is used twice; first on line "
-                          "2",
-                          "c:6:24: node \"b\" needs a file or file_node",
-                          "c:7:1: allow_implicit is empty"));
+  EXPECT_THAT(
+      Mistakes("nodes: [\n"
+               "  { node_name: \"a\" },\n"
+               "  { node_name: \"a\" null {} },\n"
+               "  {}\n"
+               "]\n"
+               "nodes { node_name: \"b\" raw {} }\n"
+               "allow_implicit: [\"a\",\n\"\"]"),
+      ElementsAre(
+          "c:1:1: a node needs a node_name",
+          "c:1:1: a node without a name has no driver; give it "
+          "one of file, raw, qcow2, null, memory, throttle, copy_on_read, "
+          "blkdebug",
+          "c:2:5: node \"a\" has no driver; give it one of "
+          "file, raw, qcow2, null, memory, throttle, copy_on_read, "
+          "blkdebug",
+          "c:3:5: node name \"a\" is used twice; first on line "
+          "2",
+          "c:6:24: node \"b\" needs a file or file_node",
+          "c:7:1: allow_implicit is empty"));
 }
 
 TEST(ValidateTest, WithoutATextThereAreNoPlaces) {

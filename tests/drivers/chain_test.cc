@@ -351,6 +351,15 @@ TEST_F(ChainTest, FindsTheFilesThatHeadersName) {
               ElementsAre(folder_ / "mid.qcow2", folder_ / "base.img"));
   EXPECT_THAT(names({file, "qcow2 { file_node: \"f\" backing: \"x\" }"}),
               IsEmpty());
+  // Filters hold up nobody who only looks.
+  EXPECT_THAT(
+      names({file,
+             "node_name: \"t\" throttle { file_node: \"f\" group: \"g\" }",
+             "node_name: \"c\" copy_on_read { file_node: \"t\" }",
+             "node_name: \"d\" blkdebug { file_node: \"c\" "
+             "suspend { tag: \"A\" } }",
+             "qcow2 { file_node: \"d\" }"}),
+      ElementsAre(folder_ / "mid.qcow2", folder_ / "base.img"));
   std::filesystem::remove(folder_ / "base.img");
   EXPECT_FALSE(BlockOn(graph_.loop(),
                        FindHostFiles(&graph_.loop(),

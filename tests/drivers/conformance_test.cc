@@ -68,6 +68,16 @@ const std::vector<Row>& Rows() {
        .node = "discard: UNMAP throttle { limits { iops_total: 20000 "
                "bps_write: \"100000000\" } "
                "file_inline { file { filename: \"FILE\" } } }"},
+      {.name = "CopyOnRead",
+       .node = "discard: UNMAP copy_on_read { "
+               "file_inline { file { filename: \"FILE\" } } }"},
+      {.name = "Blkdebug",
+       .node = "discard: UNMAP blkdebug { align: \"1024\" "
+               "max_transfer: \"8192\" opt_write_zero: \"4096\" "
+               "max_write_zero: \"16384\" opt_discard: \"2048\" "
+               "max_discard: \"8192\" "
+               "inject_delay { delay_ms: 1 skip: 20 times: 10 } "
+               "file_inline { file { filename: \"FILE\" } } }"},
       {.name = "Memory",
        .node = "discard: UNMAP memory { size: \"100003\" }",
        .in_file = false},
