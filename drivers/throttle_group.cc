@@ -100,13 +100,6 @@ bool ThrottleGroup::TryPass(const Load& load, int64_t now_ns) {
   return true;
 }
 
-void ThrottleGroup::Pass(const Load& load, int64_t now_ns) {
-  if (!limited()) return;
-  const std::lock_guard lock(mutex_);
-  Settle(now_ns);
-  Pour(load);
-}
-
 void ThrottleGroup::TakeTurn(Turn* turn, int64_t now_ns) {
   const std::lock_guard lock(mutex_);
   Settle(now_ns);
@@ -115,11 +108,10 @@ void ThrottleGroup::TakeTurn(Turn* turn, int64_t now_ns) {
   turns_.push_back(turn);
 }
 
-int64_t ThrottleGroup::Look(Turn* turn, int64_t now_ns) {
+int64_t ThrottleGroup::Look(const Turn& turn, int64_t now_ns) {
   const std::lock_guard lock(mutex_);
   Settle(now_ns);
-  if (turn->deadline_ns <= now_ns) std::erase(turns_, turn);
-  return turn->deadline_ns;
+  return turn.deadline_ns;
 }
 
 void ThrottleGroup::LeaveTurn(Turn* turn) {
@@ -175,10 +167,6 @@ ThrottleMember::ThrottleMember(std::shared_ptr<ThrottleGroup> group)
 ThrottleMember::~ThrottleMember() { bell_->member = nullptr; }
 
 bool ThrottleMember::TryPass(ThrottleDirection direction, int64_t bytes) {
-  if (drains_ > 0) {
-    group_->Pass({direction, bytes}, Loop::Current()->NowNs());
-    return true;
-  }
   if (LaneOf(direction).taken) return false;
   return !group_->limited() ||
          group_->TryPass({direction, bytes}, Loop::Current()->NowNs());
@@ -192,19 +180,15 @@ Task<void> ThrottleMember::Wait(ThrottleDirection direction, int64_t bytes) {
   } else {
     lane.taken = true;
   }
-  if (drains_ > 0) {
-    group_->Pass({direction, bytes}, loop->NowNs());
-  } else {
-    ThrottleGroup::Turn turn{{direction, bytes}, loop, bell_};
-    group_->TakeTurn(&turn, loop->NowNs());
-    while (drains_ == 0) {
-      const int64_t now_ns = loop->NowNs();
-      const int64_t deadline_ns = group_->Look(&turn, now_ns);
-      if (deadline_ns <= now_ns) break;
-      co_await lane.alarm.SleepUntil(deadline_ns);
-    }
-    if (drains_ > 0) group_->LeaveTurn(&turn);
+  ThrottleGroup::Turn turn{{direction, bytes}, loop, bell_};
+  group_->TakeTurn(&turn, loop->NowNs());
+  while (drains_ == 0) {
+    const int64_t now_ns = loop->NowNs();
+    const int64_t deadline_ns = group_->Look(turn, now_ns);
+    if (deadline_ns <= now_ns) break;
+    co_await lane.alarm.SleepUntil(deadline_ns);
   }
+  group_->LeaveTurn(&turn);
   if (!lane.queue.WakeOne()) lane.taken = false;
 }
 

@@ -108,12 +108,10 @@ class ThrottleGroup {
   bool limited() const { return limited_.load(std::memory_order_relaxed); }
   // Pours if it need not wait.
   bool TryPass(const Load& load, int64_t now_ns);
-  // Pours whether or not it would have to wait.
-  void Pass(const Load& load, int64_t now_ns);
   void TakeTurn(Turn* turn, int64_t now_ns);
-  // When the turn may go. Once that is not later than `now_ns` it has gone.
-  int64_t Look(Turn* turn, int64_t now_ns);
-  // For one that does not wait for that; what it has poured stays.
+  // When the turn may go.
+  int64_t Look(const Turn& turn, int64_t now_ns);
+  // It goes, be it time or not; what it has poured stays.
   void LeaveTurn(Turn* turn);
 
   // These with mutex_ held.
