@@ -96,6 +96,7 @@ class Comparer {
       change_.closes.push_back(node);
     }
     MatchExports();
+    MatchGroups();
     return std::move(change_);
   }
 
@@ -294,6 +295,26 @@ class Comparer {
     }
   }
 
+  void MatchGroups() {
+    change_.result.throttle_groups = wanted_.throttle_groups;
+    std::map<std::string, const proto::ThrottleGroup*> live;
+    for (const auto& group : live_.throttle_groups) live[group.name()] = &group;
+    for (const auto& group : wanted_.throttle_groups) {
+      const auto found = live.find(group.name());
+      if (found == live.end()) {
+        change_.groups.push_back({proto::ThrottleGroup(), group});
+        continue;
+      }
+      if (!Same(*found->second, group)) {
+        change_.groups.push_back({*found->second, group});
+      }
+      live.erase(found);
+    }
+    for (const auto& [name, group] : live) {
+      change_.groups.push_back({*group, proto::ThrottleGroup()});
+    }
+  }
+
   // While clients have it open.
   static bool CanChange(const AddExport& was, const AddExport& item) {
     proto::Export rest_was = was.item;
@@ -372,6 +393,13 @@ std::vector<std::string> Describe(const Change& change) {
     names.try_emplace(node.node.node_name(), NameOf(node));
   }
   std::vector<std::string> lines;
+  for (const Change::GroupChange& group : change.groups) {
+    if (!group.wanted.has_name()) continue;
+    lines.push_back(
+        absl::StrCat(group.was.has_name() ? "change" : "add",
+                     " throttle group ", Quote(group.wanted.name()), ": ",
+                     Fields(group.was.limits(), group.wanted.limits())));
+  }
   for (const OpenNode& open : change.opens) {
     lines.push_back(
         absl::StrCat("open ", NameOf(open), ": ", DriverName(open.node)));
@@ -420,6 +448,11 @@ std::vector<std::string> Describe(const Change& change) {
   for (auto node = change.closes.rbegin(); node != change.closes.rend();
        ++node) {
     lines.push_back(absl::StrCat("close ", NameOf(*node)));
+  }
+  for (const Change::GroupChange& group : change.groups) {
+    if (group.wanted.has_name()) continue;
+    lines.push_back(
+        absl::StrCat("remove throttle group ", Quote(group.was.name())));
   }
   return lines;
 }

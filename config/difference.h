@@ -22,6 +22,7 @@ namespace bgfs::config {
 struct LivePlan {
   std::vector<OpenNode> nodes;  // children before parents
   std::vector<AddExport> exports;
+  std::vector<proto::ThrottleGroup> throttle_groups;
   int parts = 0;
 };
 
@@ -47,6 +48,12 @@ struct Change {
     proto::Export wanted;
   };
 
+  // `was` has no name where the group is new, `wanted` where it goes.
+  struct GroupChange {
+    proto::ThrottleGroup was;
+    proto::ThrottleGroup wanted;
+  };
+  std::vector<GroupChange> groups;
   // Nodes to open before anything else, in this order.
   std::vector<OpenNode> opens;
   std::vector<Reopen> reopens;
@@ -60,8 +67,9 @@ struct Change {
   LivePlan result;
 
   bool empty() const {
-    return opens.empty() && reopens.empty() && links.empty() && added.empty() &&
-           removed.empty() && exports.empty() && closes.empty();
+    return groups.empty() && opens.empty() && reopens.empty() &&
+           links.empty() && added.empty() && removed.empty() &&
+           exports.empty() && closes.empty();
   }
 };
 

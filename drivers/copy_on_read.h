@@ -14,7 +14,7 @@ namespace bgfs {
 class CopyOnReadDriver final : public FilterDriver {
  public:
   // As FilterDriver's. Fails where the child is not open for writing.
-  Task<absl::Status> Open();
+  Task<absl::Status> Open() override;
 
   absl::string_view format_name() const override { return "copy_on_read"; }
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;

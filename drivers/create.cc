@@ -57,11 +57,9 @@ Task<absl::StatusOr<Node*>> Opener::OpenDriver(const proto::Node& spec) {
     case proto::Node::kQcow2:
       co_return co_await OpenQcow2(spec);
     case proto::Node::kThrottle:
-      co_return co_await OpenThrottle(spec);
     case proto::Node::kCopyOnRead:
-      co_return co_await OpenCopyOnRead(spec);
     case proto::Node::kBlkdebug:
-      co_return co_await OpenBlkdebug(spec);
+      co_return co_await OpenFilter(spec);
     case proto::Node::DRIVER_NOT_SET:
       break;
   }

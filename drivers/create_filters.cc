@@ -61,39 +61,44 @@ absl::StatusOr<BlkdebugDriver::Options> BlkdebugOptionsOf(
   return options;
 }
 
-std::vector<Opener::Edge> FilterEdge(Node* below) {
-  return {{"file", ChildRole::kFilter, below}};
+using DriverOr = absl::StatusOr<std::unique_ptr<Driver>>;
+
+DriverOr MakeThrottle(const proto::Throttle& throttle,
+                      const OpenContext& context) {
+  auto group = ThrottleGroupOf(throttle, context);
+  if (!group.ok()) return group.status();
+  return std::make_unique<ThrottleDriver>(*std::move(group));
+}
+
+DriverOr MakeBlkdebug(const proto::Blkdebug& blkdebug) {
+  const auto options = BlkdebugOptionsOf(blkdebug);
+  if (!options.ok()) return options.status();
+  auto rules = BlkdebugRulesOf(blkdebug);
+  if (!rules.ok()) return rules.status();
+  return std::make_unique<BlkdebugDriver>(*options, *std::move(rules));
 }
 
 }  // namespace
 
-Task<absl::StatusOr<Node*>> Opener::OpenThrottle(const proto::Node& spec) {
-  auto group = ThrottleGroupOf(spec.throttle(), context_);
-  if (!group.ok()) co_return group.status();
-  const auto below = co_await OpenFilterChild(spec, spec.throttle());
-  if (!below.ok()) co_return below;
-  co_return co_await Add(spec,
-                         std::make_unique<ThrottleDriver>(*std::move(group)),
-                         FilterEdge(*below));
+DriverOr MakeFilter(const proto::Node& spec, const OpenContext& context) {
+  if (spec.has_throttle()) return MakeThrottle(spec.throttle(), context);
+  if (spec.has_blkdebug()) return MakeBlkdebug(spec.blkdebug());
+  return std::make_unique<CopyOnReadDriver>();
 }
 
-Task<absl::StatusOr<Node*>> Opener::OpenCopyOnRead(const proto::Node& spec) {
-  const auto below = co_await OpenFilterChild(spec, spec.copy_on_read());
-  if (!below.ok()) co_return below;
-  co_return co_await Add(spec, std::make_unique<CopyOnReadDriver>(),
-                         FilterEdge(*below));
+Task<absl::StatusOr<Node*>> Opener::OpenFilterChild(const proto::Node& spec) {
+  if (spec.has_throttle()) return OpenChild(spec, spec.throttle());
+  if (spec.has_blkdebug()) return OpenChild(spec, spec.blkdebug());
+  return OpenChild(spec, spec.copy_on_read());
 }
 
-Task<absl::StatusOr<Node*>> Opener::OpenBlkdebug(const proto::Node& spec) {
-  const auto options = BlkdebugOptionsOf(spec.blkdebug());
-  if (!options.ok()) co_return options.status();
-  auto rules = BlkdebugRulesOf(spec.blkdebug());
-  if (!rules.ok()) co_return rules.status();
-  const auto below = co_await OpenFilterChild(spec, spec.blkdebug());
+Task<absl::StatusOr<Node*>> Opener::OpenFilter(const proto::Node& spec) {
+  auto driver = MakeFilter(spec, context_);
+  if (!driver.ok()) co_return driver.status();
+  const auto below = co_await OpenFilterChild(spec);
   if (!below.ok()) co_return below;
-  co_return co_await Add(
-      spec, std::make_unique<BlkdebugDriver>(*options, *std::move(rules)),
-      FilterEdge(*below));
+  std::vector<Edge> edges = {{"file", ChildRole::kFilter, *below}};
+  co_return co_await Add(spec, *std::move(driver), std::move(edges));
 }
 
 }  // namespace bgfs

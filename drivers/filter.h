@@ -28,7 +28,7 @@ namespace bgfs {
 class FilterDriver : public Driver {
  public:
   // With the child "file" attached, before any request.
-  Task<absl::Status> Open();
+  Task<absl::Status> Open() override;
 
   Task<IoStatus> Read(Request& request, int64_t offset, IoView data) override;
   Task<IoStatus> Write(Request& request, int64_t offset, IoView data) override;

@@ -100,6 +100,10 @@ absl::StatusOr<std::unique_ptr<Driver>> MakeDriver(const proto::Node& spec,
       return MakeNull(spec);
     case proto::Node::kMemory:
       return MakeMemory(spec);
+    case proto::Node::kThrottle:
+    case proto::Node::kCopyOnRead:
+    case proto::Node::kBlkdebug:
+      return MakeFilter(spec, context);
     case proto::Node::DRIVER_NOT_SET:
       break;
   }

@@ -52,14 +52,6 @@ class Opener {
     co_return co_await OpenInlineFile(parent, message.file());
   }
 
-  // The child `file_node` or `file_inline` of a filter's message.
-  template <typename Message>
-  Task<absl::StatusOr<Node*>> OpenFilterChild(const proto::Node& parent,
-                                              const Message& message) {
-    if (message.has_file_node()) co_return Find(message.file_node());
-    co_return co_await OpenInlineNode(parent, message.file_inline());
-  }
-
   // Adds a node and its edges, then opens its driver.
   Task<absl::StatusOr<Node*>> Add(const proto::Node& spec,
                                   std::unique_ptr<Driver> driver,
@@ -86,10 +78,16 @@ class Opener {
   Task<absl::StatusOr<Node*>> OpenLeaf(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenRaw(const proto::Node& spec);
   Task<absl::StatusOr<Node*>> OpenQcow2(const proto::Node& spec);  // chain.cc
-  Task<absl::StatusOr<Node*>> OpenThrottle(
-      const proto::Node& spec);  // create_filters.cc, and these
-  Task<absl::StatusOr<Node*>> OpenCopyOnRead(const proto::Node& spec);
-  Task<absl::StatusOr<Node*>> OpenBlkdebug(const proto::Node& spec);
+  Task<absl::StatusOr<Node*>> OpenFilter(
+      const proto::Node& spec);  // create_filters.cc
+  Task<absl::StatusOr<Node*>> OpenFilterChild(const proto::Node& spec);
+  // The child `file_node` or `file_inline` of a filter's message.
+  template <typename Message>
+  Task<absl::StatusOr<Node*>> OpenChild(const proto::Node& parent,
+                                        const Message& message) {
+    if (message.has_file_node()) co_return Find(message.file_node());
+    co_return co_await OpenInlineNode(parent, message.file_inline());
+  }
   Task<absl::StatusOr<Node*>> OpenInlineNode(const proto::Node& parent,
                                              proto::Node child);
   Task<absl::StatusOr<Node*>> OpenInlineFile(const proto::Node& parent,
@@ -106,6 +104,10 @@ class Opener {
 
 // `child` is written inline in `parent`: what it does not say it inherits.
 void Inherit(const proto::Node& parent, proto::Node* child);
+
+// A filter's driver (create_filters.cc).
+absl::StatusOr<std::unique_ptr<Driver>> MakeFilter(const proto::Node& spec,
+                                                   const OpenContext& context);
 
 // Its settings; `name` is what messages call it.
 absl::StatusOr<qcow2::Options> Qcow2OptionsOf(const proto::Node& spec,

@@ -79,16 +79,6 @@ absl::StatusOr<std::vector<config::NamedFile>> FindFiles(
   return files;
 }
 
-absl::Status SetThrottleGroups(const config::Plan& plan,
-                               ThrottleGroups* groups) {
-  for (const proto::ThrottleGroup& group : plan.throttle_groups) {
-    const auto limits = ThrottleLimitsOf(group.limits());
-    if (!limits.ok()) return limits.status();
-    groups->Set(group.name(), *limits);
-  }
-  return absl::OkStatus();
-}
-
 // Another program may write to an image that is opened so.
 bool SharesByForce(const config::Plan& plan) {
   for (const config::Step& step : plan.steps) {
@@ -242,12 +232,21 @@ absl::Status Daemon::JoinSharedBases(config::Plan* plan) {
       plan);
 }
 
+absl::Status Daemon::SetGroup(const proto::ThrottleGroup& group) {
+  const auto limits = ThrottleLimitsOf(group.limits());
+  if (!limits.ok()) return limits.status();
+  throttle_groups_->Set(group.name(), *limits);
+  return absl::OkStatus();
+}
+
 absl::Status Daemon::Open() {
   config::Plan plan =
       config::MakePlan(job_->source, [] { return bgfs::Graph::NewNodeName(); });
-  absl::Status prepared = SetThrottleGroups(plan, throttle_groups_.get());
-  if (prepared.ok()) prepared = JoinSharedBases(&plan);
+  absl::Status prepared = JoinSharedBases(&plan);
   if (!prepared.ok()) return prepared;
+  for (const proto::ThrottleGroup& group : plan.throttle_groups) {
+    if (absl::Status set = SetGroup(group); !set.ok()) return set;
+  }
   auto live = config::LiveGraph::Apply(plan, MakeFactories(plan));
   if (!live.ok()) return live.status();
   live_ = *std::move(live);

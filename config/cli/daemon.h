@@ -93,6 +93,7 @@ class Daemon final : public config::ControlHandler {
   static void NeverWaitForOwnPages();
   absl::Status Open();
   absl::Status JoinSharedBases(config::Plan* plan);
+  absl::Status SetGroup(const proto::ThrottleGroup& group);
   absl::Status Show();
   OpenContext ContextOf(const config::Plan& plan);
   config::Factories MakeFactories(const config::Plan& plan);
@@ -119,6 +120,10 @@ class Daemon final : public config::ControlHandler {
                         control::ApplyReply* reply);
   // What clients of exports that go have mapped and written comes here first.
   void SettleRemoved(const config::Change& change);
+  // Groups that are new, before the nodes that name them; the others once all
+  // is done. A limit that was checked cannot fail.
+  void SetNewGroups(const config::Change& change);
+  void SetOtherGroups(const config::Change& change);
   // Those whose mounts somebody has taken away.
   void DropGone();
   void ForgetExport(int number);

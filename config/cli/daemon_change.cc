@@ -153,6 +153,7 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
   }
   watchdog_ = nullptr;  // homes may come and go
   SettleRemoved(change);
+  SetNewGroups(change);
   const config::Factories factories = MakeFactories(plan);
   const auto start = Clock::now();
   auto update = live_->Prepare(change, factories, kDrainLimitNs);
@@ -171,6 +172,7 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
     const absl::Status ended =
         live_->Finish(*std::move(update), Clock::now() + kFinishLimit);
     if (!ended.ok()) reply->add_warnings(Text(ended.message()));
+    SetOtherGroups(change);
     for (const int number : removed) {
       if (!live_->exports().contains(number)) ForgetExport(number);
     }
@@ -210,6 +212,23 @@ void Daemon::DropGone() {
     live_->Reap(number, Clock::now() + kFinishLimit).IgnoreError();
     mounts_->Detach({number});
     ForgetExport(number);
+  }
+}
+
+void Daemon::SetNewGroups(const config::Change& change) {
+  for (const auto& group : change.groups) {
+    if (group.was.has_name()) continue;
+    SetGroup(group.wanted).IgnoreError();
+  }
+}
+
+void Daemon::SetOtherGroups(const config::Change& change) {
+  for (const auto& group : change.groups) {
+    if (!group.wanted.has_name()) {
+      throttle_groups_->Remove(group.was.name());
+    } else if (group.was.has_name()) {
+      SetGroup(group.wanted).IgnoreError();
+    }
   }
 }
 

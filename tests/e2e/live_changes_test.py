@@ -58,12 +58,21 @@ class LiveChanges(Test):
         return self.random.choice(choices)
 
     def filters(self, node, text):
-        """Puts some nodes over `node` that change nothing; gives the top."""
+        """Puts some filters over `node`; gives the top."""
         top = node
         for level in range(self.random.randrange(3)):
             above = f"{node}-f{level}"
-            text.append(f'nodes {{ node_name: "{above}" '
-                        f'raw {{ file_node: "{top}" }} }}')
+            kind = self.pick("raw", "throttle", "group", "blkdebug")
+            driver = {
+                "raw": f'raw {{ file_node: "{top}" }}',
+                "throttle": f'throttle {{ file_node: "{top}" limits {{ '
+                            f'iops_total: {self.pick(2000, 20000)} }} }}',
+                "group": f'throttle {{ file_node: "{top}" group: "all" }}',
+                "blkdebug": f'blkdebug {{ file_node: "{top}" '
+                            f'align: "{self.pick(512, 4096)}" }}',
+            }[kind]
+            text.append(f'nodes {{ node_name: "{above}-{kind}" {driver} }}')
+            above += f"-{kind}"
             top = above
         return top
 
@@ -96,6 +105,8 @@ class LiveChanges(Test):
             writethrough = self.pick("", "writethrough: true")
             text.append(f'exports {{ id: "{disk}" node: "{top}" writable: true '
                         f'{writethrough} fuse {{}} }}')
+        text.append('throttle_groups { name: "all" limits { bps_total: "'
+                    f'{self.pick(20, 200)}M" }} }}')
         for number in range(self.random.randrange(3)):
             node = self.pick(f"base-{base}", "extra")
             if node == "extra" and not any('"extra"' in line for line in text):
