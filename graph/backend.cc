@@ -63,9 +63,20 @@ void Backend::OpenGate() {
   if (--gate_closed_ == 0) parked_.WakeAll();
 }
 
+// Whoever is refused was parked until then.
 Task<IoStatus> Backend::PassGate() {
-  while (gate_closed_ > 0 && refusal_ == 0) co_await parked_.Wait();
+  co_await WaitAtGate(/*refusable=*/true);
   co_return refusal_ == 0 ? IoStatus() : IoError(refusal_);
+}
+
+Task<void> Backend::WaitAtGate(bool refusable) {
+  if (gate_closed_ == 0) co_return;
+  const int64_t parked_ns = home().NowNs();
+  ++statistics_.parked.now;
+  while (gate_closed_ > 0 && !(refusable && refusal_ != 0)) {
+    co_await parked_.Wait();
+  }
+  statistics_.parked.LetIn(home().NowNs() - parked_ns);
 }
 
 void Backend::Refuse(int error) {
@@ -73,27 +84,40 @@ void Backend::Refuse(int error) {
   parked_.WakeAll();
 }
 
+IoStatus Backend::Ended(BackendStatistics::Timed* kind, int64_t begun_ns,
+                        int64_t bytes, IoStatus status) {
+  kind->Count(bytes, status);
+  kind->latency_ns.Add(home().NowNs() - begun_ns);
+  return status;
+}
+
 Task<IoStatus> Backend::Read(int64_t offset, IoView data, RequestFlags flags) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Read(offset, data, flags));
   }
+  const int64_t begun_ns = home().RecentNs();
   if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
-  if ((flags & kCopyOnRead) != 0 && !MayWrite(kUnchanged)) {
-    co_return IoError(EPERM);
+  IoStatus status = IoError(EPERM);
+  if ((flags & kCopyOnRead) == 0 || MayWrite(kUnchanged)) {
+    status = co_await root_->Read(nullptr, offset, data, flags);
   }
-  co_return co_await root_->Read(nullptr, offset, data, flags);
+  co_return Ended(&statistics_.reads, begun_ns, data.size(), status);
 }
 
 Task<IoStatus> Backend::Write(int64_t offset, IoView data, RequestFlags flags) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Write(offset, data, flags));
   }
+  const int64_t begun_ns = home().RecentNs();
   if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
-  if (!MayWrite(flags)) co_return IoError(EPERM);
-  if (writethrough_) flags |= kFua;
-  co_return co_await root_->Write(nullptr, offset, data, flags);
+  IoStatus status = IoError(EPERM);
+  if (MayWrite(flags)) {
+    if (writethrough_) flags |= kFua;
+    status = co_await root_->Write(nullptr, offset, data, flags);
+  }
+  co_return Ended(&statistics_.writes, begun_ns, data.size(), status);
 }
 
 Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
@@ -101,21 +125,27 @@ Task<IoStatus> Backend::Zero(int64_t offset, int64_t bytes,
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Zero(offset, bytes, flags));
   }
+  const int64_t begun_ns = home().RecentNs();
   if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
-  if (!MayWrite(flags)) co_return IoError(EPERM);
-  if (writethrough_) flags |= kFua;
-  co_return co_await root_->Zero(nullptr, offset, bytes, flags);
+  IoStatus status = IoError(EPERM);
+  if (MayWrite(flags)) {
+    if (writethrough_) flags |= kFua;
+    status = co_await root_->Zero(nullptr, offset, bytes, flags);
+  }
+  co_return Ended(&statistics_.zeros, begun_ns, bytes, status);
 }
 
 Task<IoStatus> Backend::Discard(int64_t offset, int64_t bytes) {
   if (!home().IsCurrent()) {
     co_return co_await RunOn(home(), Discard(offset, bytes));
   }
+  const int64_t begun_ns = home().RecentNs();
   if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
-  if (!writable()) co_return IoError(EPERM);
-  co_return co_await root_->Discard(nullptr, offset, bytes);
+  IoStatus status = IoError(EPERM);
+  if (writable()) status = co_await root_->Discard(nullptr, offset, bytes);
+  co_return Ended(&statistics_.discards, begun_ns, bytes, status);
 }
 
 Task<IoStatus> Backend::Reserve(int64_t offset, int64_t bytes) {
@@ -134,20 +164,25 @@ Task<IoStatus> Backend::Truncate(int64_t size_bytes, bool exact,
     co_return co_await RunOn(home(),
                              Truncate(size_bytes, exact, preallocation));
   }
+  const int64_t begun_ns = home().RecentNs();
   if (gate_closed()) BGFS_CO_TRY(co_await PassGate());
   const auto entered = Enter();
-  if (!resizable()) co_return IoError(EPERM);
-  const IoStatus status =
-      co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
-  if (!status.ok() || !writethrough_) co_return status;
-  co_return co_await root_->Flush();
+  IoStatus status = IoError(EPERM);
+  if (resizable()) {
+    status =
+        co_await root_->Truncate(nullptr, size_bytes, exact, preallocation);
+    if (status.ok() && writethrough_) status = co_await root_->Flush();
+  }
+  co_return Ended(&statistics_.truncates, begun_ns, 0, status);
 }
 
 Task<IoStatus> Backend::Flush() {
   if (!home().IsCurrent()) co_return co_await RunOn(home(), Flush());
-  while (gate_closed()) co_await parked_.Wait();
+  const int64_t begun_ns = home().RecentNs();
+  co_await WaitAtGate(/*refusable=*/false);
   const auto entered = Enter();
-  co_return co_await root_->Flush();
+  const IoStatus status = co_await root_->Flush();
+  co_return Ended(&statistics_.flushes, begun_ns, 0, status);
 }
 
 // What has the bytes of one file has one child at most.

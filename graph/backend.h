@@ -8,6 +8,7 @@
 #ifndef BGFS_GRAPH_BACKEND_H_
 #define BGFS_GRAPH_BACKEND_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "graph/async/sync.h"
 #include "graph/node.h"
+#include "graph/statistics.h"
 
 namespace bgfs {
 
@@ -72,6 +74,11 @@ class Backend {
   // the driver has HostBytes.
   Task<IoResult<FileInfo>> Look();
 
+  // Of the requests above. At home.
+  const BackendStatistics& statistics() const { return statistics_; }
+  // When it was made (Loop::NowNs()).
+  int64_t made_ns() const { return made_ns_; }
+
   // Called at home whenever the node's size has changed. Must not wait.
   void SetOnResize(absl::AnyInvocable<void()> on_resize) {
     on_resize_ = std::move(on_resize);
@@ -91,7 +98,8 @@ class Backend {
   friend class Node;
   friend class Transaction;
 
-  explicit Backend(std::unique_ptr<Child> root) : root_(std::move(root)) {}
+  explicit Backend(std::unique_ptr<Child> root)
+      : root_(std::move(root)), made_ns_(home().NowNs()) {}
 
   // A request that is under way counts here and, for drains, on the node.
   struct [[nodiscard]] Entered {
@@ -101,10 +109,23 @@ class Backend {
   bool MayWrite(RequestFlags flags) const {
     return (root_->permissions().used & WriteRights(flags)) != 0;
   }
-  Entered Enter() { return {in_flight_.Hold(), node().in_flight().Hold()}; }
+  Entered Enter() {
+    Entered entered = {in_flight_.Hold(), node().in_flight().Hold()};
+    statistics_.max_in_flight =
+        std::max(statistics_.max_in_flight, in_flight_.count());
+    return entered;
+  }
   Task<IoStatus> PassGate();
+  Task<void> WaitAtGate(bool refusable);
+  // Counts a request that began then, and gives its outcome.
+  IoStatus Ended(BackendStatistics::Timed* kind, int64_t begun_ns,
+                 int64_t bytes, IoStatus status);
+  Task<IoStatus> CopyEntered(int64_t offset, Backend& to, int64_t to_offset,
+                             int64_t bytes, RequestFlags flags);
 
-  std::unique_ptr<Child> root_;
+  const std::unique_ptr<Child> root_;
+  const int64_t made_ns_;
+  BackendStatistics statistics_;
   bool writethrough_ = false;
   int gate_closed_ = 0;
   int refusal_ = 0;

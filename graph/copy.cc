@@ -119,6 +119,7 @@ Task<IoStatus> Backend::CopyRange(int64_t offset, Backend& to,
     co_return co_await RunOn(home(),
                              CopyRange(offset, to, to_offset, bytes, flags));
   }
+  const int64_t begun_ns = home().RecentNs();
   // Both open at once: who is parked at one gate holds nothing at the other.
   while (gate_closed() || to.gate_closed()) {
     BGFS_CO_TRY(co_await PassGate());
@@ -126,6 +127,14 @@ Task<IoStatus> Backend::CopyRange(int64_t offset, Backend& to,
   }
   const auto entered = Enter();
   const auto entered_to = to.Enter();
+  const IoStatus status =
+      co_await CopyEntered(offset, to, to_offset, bytes, flags);
+  co_return to.Ended(&to.statistics_.copies, begun_ns, bytes, status);
+}
+
+Task<IoStatus> Backend::CopyEntered(int64_t offset, Backend& to,
+                                    int64_t to_offset, int64_t bytes,
+                                    RequestFlags flags) {
   if (!to.MayWrite(flags)) co_return IoError(EPERM);
   const Range range = {offset, bytes};
   if (&node() == &to.node() && range.Overlaps({to_offset, bytes})) {

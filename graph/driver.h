@@ -31,6 +31,7 @@ class Child;
 class HostBytes;
 class Node;
 class Request;
+struct DriverStatistics;
 
 class Driver {
  public:
@@ -123,6 +124,11 @@ class Driver {
   // Bytes that this node's own layer takes on the host's disk (its file's,
   // for a format), without backing layers.
   virtual Task<IoResult<int64_t>> AllocatedBytes() = 0;
+
+  // Adds what only the driver knows (statistics.h), if it has anything.
+  virtual void AddStatistics(DriverStatistics* statistics) const {
+    (void)statistics;
+  }
 
   // The ability of host_bytes.h, or null.
   virtual HostBytes* host_bytes() { return nullptr; }

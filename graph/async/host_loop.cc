@@ -50,6 +50,7 @@ void HostLoop::Wake() {
 }
 
 void HostLoop::ThreadMain() {
+  NowNs();
   while (true) {
     RunTurn();
     const bool idle = !has_ready() && !has_posts();
@@ -58,13 +59,14 @@ void HostLoop::ThreadMain() {
     // A post after this look finds asleep_ set and writes the eventfd.
     SubmitAndWait(idle && !has_posts());
     asleep_.store(false);
+    NowNs();  // for RecentNs()
     Reap();
   }
   SetCurrent(nullptr);
   TearDown();
 }
 
-int64_t HostLoop::NowNs() {
+int64_t HostLoop::ReadClockNs() {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;

@@ -36,7 +36,6 @@ class HostLoop : public Loop {
   // Why it is not io_uring, in a few words; empty where it is.
   virtual absl::string_view why_not_uring() const = 0;
 
-  int64_t NowNs() final;
   uint64_t Random() final;
   Task<IoResult<std::unique_ptr<File>>> Open(std::string path,
                                              OpenOptions options) final;
@@ -67,6 +66,7 @@ class HostLoop : public Loop {
 
  private:
   void Wake() final;
+  int64_t ReadClockNs() final;
   void ThreadMain();
 
   int event_fd_ = -1;

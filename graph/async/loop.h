@@ -56,7 +56,10 @@ class Loop {
   void Schedule(std::coroutine_handle<> handle) { ready_.push_back(handle); }
 
   // Monotonic nanoseconds (virtual in the simulation).
-  virtual int64_t NowNs() = 0;
+  int64_t NowNs() { return recent_ns_ = ReadClockNs(); }
+  // What NowNs() gave last, which was in this turn, or after it was waited for:
+  // for whoever asks when the turn came to something, at no cost.
+  int64_t RecentNs() const { return recent_ns_; }
   virtual uint64_t Random() = 0;
   // Which turn this is: what runs in one turn is known to have waited together.
   uint64_t turn() const { return turn_; }
@@ -89,6 +92,7 @@ class Loop {
  protected:
   // Makes the loop's thread look at the posts; from any thread.
   virtual void Wake() = 0;
+  virtual int64_t ReadClockNs() = 0;
 
   static void SetCurrent(Loop* loop);
 
@@ -119,6 +123,7 @@ class Loop {
   absl::btree_set<Timer> timers_;
   uint64_t next_timer_ = 0;
   uint64_t turn_ = 1;
+  int64_t recent_ns_ = 0;
 
   std::atomic<bool> posted_any_{false};
   std::mutex mutex_;

@@ -49,7 +49,7 @@ void PrintSeedAtDeath() {
 
 }  // namespace
 
-int64_t SimLoop::NowNs() { return world_->now_ns_; }
+int64_t SimLoop::ReadClockNs() { return world_->now_ns_; }
 uint64_t SimLoop::Random() { return world_->random_.Next(); }
 
 Task<IoResult<std::unique_ptr<File>>> SimLoop::Open(std::string path,
@@ -97,6 +97,7 @@ void SimLoop::Wake() {
 
 void SimLoop::TakeTurn() {
   SetCurrent(this);
+  NowNs();  // for RecentNs()
   RunTurn();
   SetCurrent(nullptr);
 }

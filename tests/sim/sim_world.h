@@ -50,7 +50,6 @@ class SimLoop final : public Loop {
   // Completes what polls `fd`.
   void MakeReadable(int fd);
 
-  int64_t NowNs() override;
   uint64_t Random() override;
   Task<IoResult<std::unique_ptr<File>>> Open(std::string path,
                                              OpenOptions options) override;
@@ -67,6 +66,7 @@ class SimLoop final : public Loop {
   };
 
   void Wake() override;
+  int64_t ReadClockNs() override;
   void TakeTurn();
   int64_t NextWorkNs() const;
   template <typename Predicate>

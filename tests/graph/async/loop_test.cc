@@ -2,6 +2,8 @@
 
 #include "graph/async/loop.h"
 
+#include <time.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -117,6 +119,33 @@ TEST(Loop, TimersFireInOrderOfDeadline) {
   Log log;
   BlockOn(*loop, SleepInOrder(&log));
   EXPECT_EQ(log, (Log{0, 1, 2, 3, 4}));
+}
+
+// In a turn that the loop came to without sleeping, too.
+Task<void> LookAtTheClock() {
+  Loop* loop = Loop::Current();
+  const int64_t first = loop->RecentNs();
+  const auto now_ns = [] {
+    timespec now{};
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1000000000 + now.tv_nsec;
+  };
+  EXPECT_LE(first, now_ns());
+  EXPECT_EQ(loop->RecentNs(), first) << "it only remembers";
+  const int64_t seen = loop->NowNs();
+  EXPECT_EQ(loop->RecentNs(), seen);
+  co_await loop->Yield();  // what was posted goes on in the same turn
+  for (int i = 0; i < 100; ++i) {
+    const int64_t before = now_ns();
+    co_await loop->Yield();
+    EXPECT_GE(loop->RecentNs(), before) << "another turn";
+    EXPECT_LE(loop->RecentNs(), now_ns());
+  }
+}
+
+TEST(Loop, RemembersWhenTheTurnBegan) {
+  auto loop = StartLoop();
+  BlockOn(*loop, LookAtTheClock());
 }
 
 // A timer whose completion others can reach.
