@@ -311,12 +311,12 @@ Task<IoStatus> FileDriver::Preallocate(int64_t from, int64_t to,
 // --- The rest ----------------------------------------------------------------
 
 Task<IoStatus> FileDriver::FlushToDisk() {
-  if (flush_failed_) co_return IoError(EIO);
+  if (!failed_flush_.ok()) co_return IoError(EIO);
   int64_t result = -EINTR;
   while (result == -EINTR) result = co_await file_->DataSync();
   if (result >= 0) co_return IoStatus();
-  flush_failed_ = true;
   const int error = static_cast<int>(-result);
+  failed_flush_ = IoError(error);
   if (options_.warn) {
     options_.warn(absl::StrCat(
         Quote(options_.filename), ": writing to the disk failed (",
@@ -325,6 +325,10 @@ Task<IoStatus> FileDriver::FlushToDisk() {
         "will fail until the file is opened again"));
   }
   co_return IoError(error);
+}
+
+void FileDriver::AddStatistics(DriverStatistics* statistics) const {
+  statistics->failed_flush = failed_flush_;
 }
 
 Task<IoResult<BlockStatus>> FileDriver::Status(Request&, int64_t offset,

@@ -90,6 +90,7 @@ class FileDriver final : public Driver, private HostBytes {
                              CopySource source) override;
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
+  void AddStatistics(DriverStatistics* statistics) const override;
   // Of a buffered regular file.
   HostBytes* host_bytes() override;
   void RefreshLimits(Limits* limits) override;
@@ -137,7 +138,7 @@ class FileDriver final : public Driver, private HostBytes {
   bool can_punch_ = true;
   bool can_zero_range_ = true;
   bool can_reserve_ = true;
-  bool flush_failed_ = false;
+  IoStatus failed_flush_;  // the first one
 };
 
 }  // namespace bgfs

@@ -102,13 +102,20 @@ Task<IoStatus> ClusterCache::Read(Request& request, Extent extent,
     if (data.size() == geometry_.cluster_size()) {
       co_return co_await ReadWhole(request, extent, data);
     }
+    ++statistics_.misses;
     cluster = std::make_shared<Cluster>();
     cluster->host = extent.host;
     clusters_.push_front(cluster);
-    if (clusters_.size() > capacity_) clusters_.pop_back();
+    if (clusters_.size() > capacity_) {
+      clusters_.pop_back();
+      ++statistics_.evictions;
+    }
     BGFS_CO_TRY(co_await LoadShared(request, extent, cluster));
   } else if (!cluster->loaded) {
+    ++statistics_.misses;
     co_await cluster->waiters.Wait();
+  } else {
+    ++statistics_.hits;
   }
   BGFS_CO_TRY(cluster->status);
   data.CopyFrom(cluster->data.data() + geometry_.InCluster(extent.start));

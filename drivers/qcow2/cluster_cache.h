@@ -21,6 +21,7 @@
 #include "graph/async/buffer.h"
 #include "graph/async/sync.h"
 #include "graph/node.h"
+#include "graph/statistics.h"
 
 namespace bgfs::qcow2 {
 
@@ -36,6 +37,8 @@ class ClusterCache {
   Task<IoStatus> Read(Request& request, Extent extent, IoView data);
 
   void Clear() { clusters_.clear(); }
+  // Of reads of a part of a cluster; whole ones pass by.
+  const CacheStatistics& statistics() const { return statistics_; }
 
  private:
   struct Cluster {
@@ -61,6 +64,7 @@ class ClusterCache {
   // The most recently used first. Host offsets tell compressed clusters apart:
   // each has its own, and nothing is rewritten while the image is read-only.
   std::deque<std::shared_ptr<Cluster>> clusters_;
+  CacheStatistics statistics_ = {.name = "clusters"};
 };
 
 }  // namespace bgfs::qcow2

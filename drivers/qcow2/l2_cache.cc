@@ -73,6 +73,7 @@ void L2Cache::LinkNewest(int slot) {
 absl::Span<const uint64_t> L2Cache::Find(HostOffset slice) {
   auto found = index_.find(slice.value());
   if (found == index_.end()) return {};
+  ++found_;
   const int slot = found->second;
   if (slot != newest_ && !slots_[slot].dirty) {
     Unlink(slot);
@@ -96,6 +97,7 @@ int L2Cache::TakeSlot() {
   BGFS_CHECK(slot != kNone);  // DirtyLimit() is below the capacity
   Unlink(slot);
   index_.erase(slots_[slot].slice.value());
+  ++evictions_;
   return slot;
 }
 
@@ -126,6 +128,7 @@ Task<IoStatus> L2Cache::ReadSlice(Request& request, HostOffset slice,
 
 Task<IoStatus> L2Cache::Load(Request& request, HostOffset slice) {
   if (index_.contains(slice.value())) co_return IoStatus();
+  ++misses_;
   auto loading = std::make_shared<Loading>();
   const auto [other, first] = loading_.try_emplace(slice.value(), loading);
   if (!first) {
@@ -138,6 +141,10 @@ Task<IoStatus> L2Cache::Load(Request& request, HostOffset slice) {
   if (mine != loading_.end() && mine->second == loading) loading_.erase(mine);
   loading->waiters.WakeAll();
   co_return loading->status;
+}
+
+CacheStatistics L2Cache::statistics() const {
+  return {"l2", std::max<int64_t>(0, found_ - misses_), misses_, evictions_};
 }
 
 // --- Changes -----------------------------------------------------------------

@@ -30,6 +30,7 @@
 #include "graph/async/buffer.h"
 #include "graph/async/sync.h"
 #include "graph/node.h"
+#include "graph/statistics.h"
 
 namespace bgfs::qcow2 {
 
@@ -85,6 +86,9 @@ class L2Cache {
   int64_t cached() const { return static_cast<int64_t>(index_.size()); }
   int64_t dirty() const { return dirty_; }  // slices
   int64_t DirtyLimit() const;
+  // A lookup that had to wait for a slice is a miss, and no hit when it looks
+  // again.
+  CacheStatistics statistics() const;
 
  private:
   static constexpr int64_t kEntryBytes = sizeof(uint64_t);
@@ -122,6 +126,9 @@ class L2Cache {
   std::vector<int> free_slots_;
   int64_t dirty_ = 0;
   int64_t next_version_ = 1;
+  int64_t found_ = 0;  // slices, by Find()
+  int64_t misses_ = 0;
+  int64_t evictions_ = 0;
   int newest_ = kNone;
   int oldest_ = kNone;
   absl::flat_hash_map<int64_t, int> index_;  // slice offset → slot

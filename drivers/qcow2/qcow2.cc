@@ -351,6 +351,15 @@ Task<IoResult<int64_t>> Qcow2::AllocatedBytes() {
   return file_->node().driver().AllocatedBytes();
 }
 
+void Qcow2::AddStatistics(DriverStatistics* statistics) const {
+  if (mapping_ == nullptr) return;  // not open yet
+  statistics->caches.push_back(l2_cache().statistics());
+  statistics->caches.push_back(cluster_cache_->statistics());
+  if (writer_ != nullptr) {
+    statistics->caches.push_back(writer_->refcount_statistics());
+  }
+}
+
 void Qcow2::RefreshLimits(Limits* limits) {
   const int64_t cluster_size = header_.geometry.cluster_size();
   limits->opt_transfer = cluster_size;

@@ -85,6 +85,7 @@ class Qcow2 final : public Driver {
                                      int64_t bytes, bool precise) override;
   Task<IoResult<Range>> ChangeWindow(const Request& request) override;
   Task<IoResult<int64_t>> AllocatedBytes() override;
+  void AddStatistics(DriverStatistics* statistics) const override;
   void RefreshLimits(Limits* limits) override;
   Task<IoStatus> Inactivate() override;
   Task<void> Close() override;

@@ -102,20 +102,23 @@ HostRun Refcounts::FindFree(HostCluster from, int64_t most) const {
 
 // --- The cache ---------------------------------------------------------------
 
-void Refcounts::EvictTo(size_t blocks) {
+int64_t Refcounts::EvictTo(size_t blocks) {
+  int64_t evicted = 0;
   auto last = blocks_.end();
   while (blocks_.size() > blocks && last != blocks_.begin()) {
     --last;
     if (last->dirty()) continue;
     index_.erase(last->index);
     last = blocks_.erase(last);
+    ++evicted;
   }
+  return evicted;
 }
 
 void Refcounts::DropClean() { EvictTo(0); }
 
 void Refcounts::Keep(Block block) {
-  EvictTo(capacity_ - 1);
+  evictions_ += EvictTo(capacity_ - 1);
   const int64_t index = block.index;
   blocks_.push_front(std::move(block));
   index_[index] = blocks_.begin();
@@ -140,10 +143,12 @@ Task<IoStatus> Refcounts::CheckEntry(int64_t block) {
 
 Task<IoStatus> Refcounts::Require(int64_t block) {
   if (const auto found = index_.find(block); found != index_.end()) {
+    ++hits_;
     blocks_.splice(blocks_.begin(), blocks_, found->second);
     co_return IoStatus();
   }
   BGFS_CHECK(HasBlock(block));
+  ++misses_;
   BGFS_CO_TRY(co_await CheckEntry(block));
   Block read;
   read.index = block;

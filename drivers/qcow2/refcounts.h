@@ -32,6 +32,7 @@
 #include "drivers/qcow2/types.h"
 #include "graph/async/buffer.h"
 #include "graph/node.h"
+#include "graph/statistics.h"
 
 namespace bgfs::qcow2 {
 
@@ -114,6 +115,9 @@ class Refcounts {
 
   // Gives memory back; under the mutex.
   void DropClean();
+  CacheStatistics statistics() const {
+    return {"refcounts", hits_, misses_, evictions_};
+  }
 
  private:
   struct Block {
@@ -131,7 +135,8 @@ class Refcounts {
   int64_t IndexIn(HostCluster cluster) const {
     return cluster.value() & ((int64_t{1} << entries_bits_) - 1);
   }
-  void EvictTo(size_t blocks);
+  // Gives how many that were.
+  int64_t EvictTo(size_t blocks);
   void Keep(Block block);
   Task<IoStatus> CheckEntry(int64_t block);
   Task<IoStatus> WriteBlock(const Block& block);
@@ -169,6 +174,9 @@ class Refcounts {
   absl::flat_hash_map<int64_t, Blocks::iterator> index_;
   size_t dirty_ = 0;
   int64_t next_version_ = 1;
+  int64_t hits_ = 0;
+  int64_t misses_ = 0;
+  int64_t evictions_ = 0;
 };
 
 }  // namespace bgfs::qcow2

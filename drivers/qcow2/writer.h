@@ -69,6 +69,9 @@ class Writer {
   // both.
   bool changed() const { return writeback_.needed() || writeback_.has_freed(); }
   Task<IoStatus> Commit() { return writeback_.CommitAndFlush(); }
+  CacheStatistics refcount_statistics() const {
+    return refcounts_.statistics();
+  }
   // A read has met damage.
   Task<IoStatus> MarkCorrupt(std::string damage) {
     return header_file_.MarkCorrupt(std::move(damage));

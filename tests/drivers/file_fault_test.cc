@@ -52,6 +52,12 @@ class SimDiskNode {
     return world_->Run(backend_->Truncate(size_bytes, true, how)).error();
   }
   int Flush() { return world_->Run(backend_->Flush()).error(); }
+  // As the statistics say it.
+  int failed_flush() const {
+    DriverStatistics statistics;
+    backend_->node().driver().AddStatistics(&statistics);
+    return statistics.failed_flush.error();
+  }
 
  private:
   Task<void> Open(std::string cache) {
@@ -93,8 +99,10 @@ TEST_P(FileFaultTest, FailedFlushIsNeverMadeGood) {
     SimDiskNode node(&world_, GetParam());
     EXPECT_EQ(node.Write(0, std::string(4096, 'b')), 0);
     world_.disk().Inject({.kind = FileOp::Kind::kDataSync, .error = ENOSPC});
+    EXPECT_EQ(node.failed_flush(), 0);
     EXPECT_EQ(node.Flush(), ENOSPC);
     EXPECT_EQ(node.Flush(), EIO);
+    EXPECT_EQ(node.failed_flush(), ENOSPC) << "the first one";
     EXPECT_EQ(node.Write(0, std::string(4096, 'c')), 0);
     EXPECT_EQ(node.Flush(), EIO);
     EXPECT_THAT(node.warnings(),

@@ -147,6 +147,26 @@ Task<void> LoadsAndEvicts(World* world) {
   EXPECT_EQ(world->First(0), 0);
 }
 
+// Looks for a slice as a lookup does.
+Task<void> LookUp(World* world, int64_t slice) {
+  while (world->First(slice) < 0) EXPECT_EQ(co_await world->Load(slice), 0);
+}
+
+Task<void> CountsLookups(World* world) {
+  for (int64_t slice : {0, 1, 1, 0, 2, 0}) {
+    co_await LookUp(world, slice * kSlice);
+  }
+  const CacheStatistics statistics = world->cache->statistics();
+  EXPECT_EQ(statistics.hits, 3) << "none of those that were waited for";
+  EXPECT_EQ(statistics.misses, 3);
+  EXPECT_EQ(statistics.evictions, 1);
+}
+
+TEST(L2Cache, CountsHitsAndMisses) {
+  World world(16, 1, 2 * kSlice);
+  world.Run(CountsLookups(&world));
+}
+
 TEST(L2Cache, TheLeastRecentlyUsedMakesRoom) {
   World world(16, 1, 4 * kSlice);
   world.Run(LoadsAndEvicts(&world));
