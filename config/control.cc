@@ -28,6 +28,8 @@ namespace bgfs::config {
 namespace {
 
 constexpr auto kStatusLimit = std::chrono::seconds(3);
+// Stats of ten thousand exports.
+constexpr int kMaxReplyBytes = 256 << 20;
 // What a server and a few of its clients need, generously.
 constexpr int kDescriptors = 16;
 constexpr char kSystemFolder[] = "/run/bgfs";
@@ -128,8 +130,30 @@ std::vector<std::string> SocketsIn(const std::string& folder) {
 
 std::unique_ptr<control::Control::Stub> Connect(const std::string& socket) {
   SilenceLibraries();
-  return control::Control::NewStub(grpc::CreateChannel(
-      absl::StrCat("unix:", socket), grpc::InsecureChannelCredentials()));
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMaxReplyBytes);
+  return control::Control::NewStub(
+      grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
+                                grpc::InsecureChannelCredentials(), arguments));
+}
+
+std::string NameOf(const RunningDaemon& daemon) {
+  return absl::StrCat("the daemon (pid ", daemon.status.pid(), ")");
+}
+
+absl::Status OtherVersion(const RunningDaemon& daemon, absl::string_view verb) {
+  return absl::UnimplementedError(
+      absl::StrCat(NameOf(daemon), " is of another version of bgfs: ", verb,
+                   " it with that one's"));
+}
+
+absl::Status ToStatus(const RunningDaemon& daemon, const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
+    return OtherVersion(daemon, "ask");
+  }
+  return absl::UnavailableError(absl::StrCat(
+      NameOf(daemon), " does not answer any more: ", status.error_message()));
 }
 
 }  // namespace
@@ -158,6 +182,13 @@ class ControlServer::Service final : public control::Control::Service {
                       const control::StatusRequest* /*request*/,
                       control::StatusReply* reply) override {
     *reply = handler_->Status();
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Stats(grpc::ServerContext* /*context*/,
+                     const control::StatsRequest* /*request*/,
+                     control::StatsReply* reply) override {
+    *reply = handler_->Stats();
     return grpc::Status::OK;
   }
 
@@ -284,28 +315,13 @@ void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit) {
   }
 }
 
-namespace {
-
-absl::Status NoAnswer(const RunningDaemon& daemon, const grpc::Status& status) {
-  const std::string name =
-      absl::StrCat("the daemon (pid ", daemon.status.pid(), ")");
-  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-    return absl::UnimplementedError(
-        absl::StrCat(name, " is of another version of bgfs: use that one's"));
-  }
-  return absl::UnavailableError(
-      absl::StrCat(name, " does not answer: ", status.error_message()));
-}
-
-}  // namespace
-
 absl::StatusOr<control::ApplyReply> RequestApply(
     const RunningDaemon& daemon, const control::ApplyRequest& request) {
   grpc::ClientContext context;
   control::ApplyReply reply;
   const grpc::Status status =
       Connect(daemon.socket)->Apply(&context, request, &reply);
-  if (!status.ok()) return NoAnswer(daemon, status);
+  if (!status.ok()) return ToStatus(daemon, status);
   return reply;
 }
 
@@ -315,7 +331,7 @@ absl::StatusOr<control::ConfigReply> RequestConfig(
   control::ConfigReply reply;
   const grpc::Status status =
       Connect(daemon.socket)->Config(&context, {}, &reply);
-  if (!status.ok()) return NoAnswer(daemon, status);
+  if (!status.ok()) return ToStatus(daemon, status);
   return reply;
 }
 
@@ -324,7 +340,17 @@ absl::StatusOr<control::GraphReply> RequestGraph(const RunningDaemon& daemon) {
   control::GraphReply reply;
   const grpc::Status status =
       Connect(daemon.socket)->Graph(&context, {}, &reply);
-  if (!status.ok()) return NoAnswer(daemon, status);
+  if (!status.ok()) return ToStatus(daemon, status);
+  return reply;
+}
+
+absl::StatusOr<control::StatsReply> RequestStats(const RunningDaemon& daemon) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kStatusLimit);
+  control::StatsReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Stats(&context, {}, &reply);
+  if (!status.ok()) return ToStatus(daemon, status);
   return reply;
 }
 
@@ -336,14 +362,12 @@ absl::StatusOr<control::ShutdownReply> RequestShutdown(
   control::FollowReply news;
   if (!follower->Read(&news)) {
     const grpc::Status refused = follower->Finish();
-    const std::string name =
-        absl::StrCat("the daemon (pid ", daemon.status.pid(), ")");
     if (refused.error_code() == grpc::StatusCode::UNIMPLEMENTED) {
-      return absl::UnimplementedError(absl::StrCat(
-          name, " is of another version of bgfs: end it with that one's"));
+      return OtherVersion(daemon, "end");
     }
-    return absl::NotFoundError(absl::StrCat(
-        name, " does not answer any more: ", refused.error_message()));
+    return absl::NotFoundError(
+        absl::StrCat(NameOf(daemon),
+                     " does not answer any more: ", refused.error_message()));
   }
   grpc::ClientContext context;
   control::ShutdownRequest request;

@@ -30,6 +30,7 @@ class ControlHandler {
  public:
   virtual ~ControlHandler() = default;
   virtual control::StatusReply Status() = 0;
+  virtual control::StatsReply Stats() = 0;
   virtual control::ShutdownReply Shutdown(bool force) = 0;
   virtual control::ApplyReply Apply(const control::ApplyRequest& request) = 0;
   virtual control::ConfigReply Config() = 0;
@@ -84,6 +85,10 @@ std::vector<std::string> ControlFolders();
 // listens on any more are removed. Blocks, for a daemon that does not answer
 // some seconds.
 void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit);
+
+// Asks a daemon what it has done. Blocks as VisitDaemons() does. Unavailable:
+// it has ended, or does not answer.
+absl::StatusOr<control::StatsReply> RequestStats(const RunningDaemon& daemon);
 
 // Asks a daemon to end; returns when it has, or has refused. NotFound: it had
 // ended by itself, or somebody else has ended it, and it cannot be asked how.

@@ -22,8 +22,8 @@
 namespace bgfs::cli {
 namespace {
 
-// How long Status waits for the sizes of all exports together: a home hardly
-// ever blocks, but the machine may be busy.
+// How long Status and Stats wait for all homes together: one hardly ever
+// blocks, but the machine may be busy.
 constexpr auto kLearnLimit = std::chrono::milliseconds(200);
 
 // How often it is asked whether somebody still waits for the end.
@@ -410,6 +410,24 @@ control::StatusReply Daemon::Status() {
   if (folder != shown_.end() && !folder->second.IsConnected()) {
     reply.set_folder_st_dev(0);
   }
+  return reply;
+}
+
+control::StatsReply Daemon::Stats() {
+  const std::lock_guard<std::mutex> one_at_a_time(stats_mutex_);
+  {
+    // As in Status(); but nobody is kept from it while homes answer.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (phase_ == Phase::kServing) {
+      stats_.Ask(*live_);
+    } else {
+      stats_.MarkStale();
+    }
+  }
+  control::StatsReply reply =
+      stats_.WaitUntil(std::chrono::steady_clock::now() + kLearnLimit);
+  reply.set_version(kVersion);
+  reply.set_pid(getpid());
   return reply;
 }
 

@@ -38,6 +38,7 @@
 #include "config/control.h"
 #include "config/plan.h"
 #include "config/source.h"
+#include "config/stats_collector.h"
 #include "drivers/open_context.h"
 #include "drivers/throttle_group.h"
 #include "fuse/device.h"
@@ -72,6 +73,7 @@ class Daemon final : public config::ControlHandler {
   void AskForReload();
 
   control::StatusReply Status() override;
+  control::StatsReply Stats() override;
   control::ShutdownReply Shutdown(bool force) override;
   control::ApplyReply Apply(const control::ApplyRequest& request) override;
   control::ConfigReply Config() override;
@@ -186,6 +188,10 @@ class Daemon final : public config::ControlHandler {
   static constexpr int kAllAsked = std::numeric_limits<int>::max();
   int answered_ = 0;
   control::ShutdownReply reply_;
+
+  // Taken before mutex_.
+  std::mutex stats_mutex_;
+  config::StatsCollector stats_;  // used with stats_mutex_ held
 };
 
 }  // namespace bgfs::cli

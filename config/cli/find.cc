@@ -74,6 +74,28 @@ std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place) {
   return found;
 }
 
+absl::StatusOr<std::vector<config::RunningDaemon>> DaemonsFor(
+    const std::string& path) {
+  if (absl::Status s = config::CheckDescriptors(); !s.ok()) return s;
+  std::vector<config::RunningDaemon> daemons;
+  if (path.empty()) {
+    config::VisitDaemons([&daemons](const config::RunningDaemon& daemon) {
+      daemons.push_back(daemon);
+      return true;
+    });
+    return daemons;
+  }
+  const absl::StatusOr<fuse::Place> place = FindOurMount(path);
+  if (!place.ok()) return TellWhere(path, place.status());
+  std::optional<config::RunningDaemon> daemon = FindDaemonOf(*place);
+  if (!daemon.has_value()) {
+    return absl::NotFoundError(
+        absl::StrCat("no daemon answers for ", config::Quote(path)));
+  }
+  daemons.push_back(*std::move(daemon));
+  return daemons;
+}
+
 std::optional<config::RunningDaemon> FindEndingDaemon(const std::string& path) {
   std::optional<config::RunningDaemon> found;
   const absl::StatusOr<fuse::Place> place = fuse::Locate(path);

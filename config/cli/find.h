@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,6 +19,11 @@ absl::StatusOr<fuse::Place> FindOurMount(const std::string& path);
 
 // Null if none answers.
 std::optional<config::RunningDaemon> FindDaemonOf(const fuse::Place& place);
+
+// The one behind the mount that `path` lies in, or for an empty one all that
+// answer.
+absl::StatusOr<std::vector<config::RunningDaemon>> DaemonsFor(
+    const std::string& path);
 
 // The daemon that showed something at `path`, shows nothing any more and is on
 // its way to its end. One of the caller's own; null if there is none.

@@ -32,6 +32,7 @@ constexpr Verb kVerbs[] = {
     {"graph", "the live graph: nodes, edges, rights", RunGraph},
     {"umount", "end a mount; returns when everything is durable", RunUmount},
     {"status", "what is shown, and where", RunStatus},
+    {"stats", "what exports and nodes have done, and how fast", RunStats},
     {"check", "say whether a qcow2 image is damaged, and repair it", RunCheck},
     {"check-config", "say what is wrong with a configuration", RunCheckConfig},
     {"doctor", "say how a mount would work here, and what is missing",

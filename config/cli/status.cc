@@ -1,12 +1,9 @@
 // bgfs status: what is shown, and where.
 
-#include <google/protobuf/util/json_util.h>
-
 #include <climits>
 #include <iostream>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "config/cli/find.h"
 #include "config/cli/verb.h"
@@ -28,15 +25,6 @@ void Print(const control::StatusReply& status) {
   }
 }
 
-void PrintJson(const control::StatusReply& status) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(status, &text, options);
-  std::cout << text << "\n";
-}
-
 }  // namespace
 
 ExitStatus RunStatus(const Arguments& arguments) {
@@ -51,24 +39,15 @@ ExitStatus RunStatus(const Arguments& arguments) {
   app.add_flag("--json", json, "One JSON object a line, one for each daemon");
   if (auto ended = Parse(&app, arguments)) return *ended;
 
-  if (absl::Status s = config::CheckDescriptors(); !s.ok()) return Fail(s);
-  std::vector<config::RunningDaemon> daemons;
-  if (path.empty()) {
-    config::VisitDaemons([&daemons](const config::RunningDaemon& daemon) {
-      daemons.push_back(daemon);
-      return true;
-    });
-  } else {
-    absl::StatusOr<fuse::Place> place = FindOurMount(path);
-    if (!place.ok()) return Fail(TellWhere(path, place.status()));
-    std::optional<config::RunningDaemon> daemon = FindDaemonOf(*place);
-    if (!daemon.has_value()) {
-      return Fail(absl::StrCat("no daemon answers for ", config::Quote(path)));
+  const absl::StatusOr<std::vector<config::RunningDaemon>> daemons =
+      DaemonsFor(path);
+  if (!daemons.ok()) return Fail(daemons.status());
+  for (const config::RunningDaemon& daemon : *daemons) {
+    if (json) {
+      std::cout << Json(daemon.status) << "\n";
+    } else {
+      Print(daemon.status);
     }
-    daemons.push_back(*std::move(daemon));
-  }
-  for (const config::RunningDaemon& daemon : daemons) {
-    json ? PrintJson(daemon.status) : Print(daemon.status);
   }
   return kFine;
 }

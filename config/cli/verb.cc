@@ -1,5 +1,7 @@
 #include "config/cli/verb.h"
 
+#include <google/protobuf/util/json_util.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -55,6 +57,15 @@ ExitStatus Fail(const absl::Status& status) { return Fail(status.message()); }
 ExitStatus FailUsage(absl::string_view verb, absl::string_view message) {
   Note(absl::StrCat(verb, ": ", message, "; see: bgfs help ", verb));
   return kWrongUsage;
+}
+
+std::string Json(const google::protobuf::Message& message) {
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = true;
+  options.always_print_primitive_fields = true;
+  std::string text;
+  (void)google::protobuf::util::MessageToJsonString(message, &text, options);
+  return text;
 }
 
 std::string Absolute(const std::string& path) {

@@ -8,6 +8,8 @@
 #ifndef BGFS_CONFIG_CLI_VERB_H_
 #define BGFS_CONFIG_CLI_VERB_H_
 
+#include <google/protobuf/message.h>
+
 #include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
@@ -39,6 +41,7 @@ ExitStatus RunExport(const Arguments& arguments);
 ExitStatus RunGraph(const Arguments& arguments);
 ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);
+ExitStatus RunStats(const Arguments& arguments);
 ExitStatus RunCheck(const Arguments& arguments);
 ExitStatus RunCheckConfig(const Arguments& arguments);
 ExitStatus RunDoctor(const Arguments& arguments);
@@ -62,6 +65,9 @@ void Note(absl::string_view message);
 
 // For a message's string, which must be UTF-8 where a path need not be.
 std::string Text(absl::string_view text);
+
+// A message as one line, with every field and the names of the .proto.
+std::string Json(const google::protobuf::Message& message);
 
 // The path from the root, links left as they are.
 std::string Absolute(const std::string& path);

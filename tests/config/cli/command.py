@@ -83,6 +83,26 @@ class CommandTest(unittest.TestCase):
         self.addCleanup(os.close, fd)
         return fd
 
+    def host(self):
+        """A file system of its own, host/, that can be frozen."""
+        disk = self.path("host.img")
+        os.mkdir(self.path("host"))
+        with open(disk, "wb") as file:
+            file.truncate(64 * MIB)
+        subprocess.run(["mkfs.ext4", "-q", disk], timeout=60, check=True)
+        subprocess.run(["mount", "-o", "loop", disk, self.path("host")],
+                       timeout=60, check=True)
+        return self.path("host")
+
+    def hanging(self):
+        """How many threads of the daemon do not come back from the kernel."""
+        pid, = self.daemons()
+        states = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/stat") as stat:
+                states.append(stat.read().rsplit(")", 1)[1].split()[0])
+        return states.count("D")
+
     def image(self, name="disk.img", size=4 * MIB):
         with open(self.path(name), "wb") as image:
             image.write(os.urandom(MIB))

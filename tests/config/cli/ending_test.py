@@ -316,17 +316,6 @@ class UmountTest(EndingTest):
 @command.needs_mounts
 class ForceTest(EndingTest):
 
-    def host(self):
-        """A file system of its own, host/, that can be frozen."""
-        disk = self.path("host.img")
-        os.mkdir(self.path("host"))
-        with open(disk, "wb") as file:
-            file.truncate(64 * MIB)
-        subprocess.run(["mkfs.ext4", "-q", disk], timeout=60, check=True)
-        subprocess.run(["mount", "-o", "loop", disk, self.path("host")],
-                       timeout=60, check=True)
-        return self.path("host")
-
     def use(self, path):
         """An open file with a dirty mapping; gives both."""
         disk = open(path, "r+b", buffering=0)
@@ -435,15 +424,6 @@ class ForceTest(EndingTest):
             preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
         self.bgfs("umount", "--force", "mnt")
         self.assert_nothing_left()
-
-    def hanging(self):
-        """How many threads of the daemon do not come back from the kernel."""
-        pid, = self.daemons()
-        states = []
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/stat") as stat:
-                states.append(stat.read().rsplit(")", 1)[1].split()[0])
-        return states.count("D")
 
     def test_a_hanging_disk_is_reported_and_the_others_are_closed_well(self):
         frozen = self.host()

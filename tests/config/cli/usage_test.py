@@ -15,8 +15,8 @@ class UsageTest(command.CommandTest):
     def test_help_names_every_verb_and_every_verb_has_help(self):
         text = self.bgfs("help")
         self.assertEqual(text, self.bgfs("--help"))
-        for verb in ("mount", "serve", "umount", "status", "check",
-                     "check-config", "doctor"):
+        for verb in ("mount", "serve", "umount", "status", "stats",
+                     "check", "check-config", "doctor"):
             self.assertIn(f"  {verb} ", text)
             of_verb = self.bgfs("help", verb)
             self.assertIn(f"Usage: bgfs {verb} ", of_verb)
