@@ -92,7 +92,7 @@ absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
   if (!loop.ok()) return loop.status();
   Part part;
   part.loop = *std::move(loop);
-  part.graph = std::make_unique<Graph>(part.loop.get());
+  part.graph = std::make_unique<Graph>(part.loop.get(), factories.observer);
   parts_.emplace(number, std::move(part));
   return absl::OkStatus();
 }

@@ -57,6 +57,9 @@ struct Factories {
   // At the home of an export that stays, when what is below it has changed. May
   // be empty. Must not wait.
   std::function<void(BlockExport*)> below_changed;
+
+  // Of all graphs; may be null. Outlives them.
+  GraphObserver* observer = nullptr;
 };
 
 // The rights an export takes (engine.md, 4). `written_beside`: another export

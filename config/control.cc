@@ -16,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <limits>
 #include <random>
 #include <utility>
 
@@ -28,6 +29,8 @@ namespace bgfs::config {
 namespace {
 
 constexpr auto kStatusLimit = std::chrono::seconds(3);
+// How often it is asked whether somebody still follows.
+constexpr auto kGivenUpEvery = std::chrono::milliseconds(200);
 // Stats of ten thousand exports.
 constexpr int kMaxReplyBytes = 256 << 20;
 // What a server and a few of its clients need, generously.
@@ -192,6 +195,31 @@ class ControlServer::Service final : public control::Control::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Events(grpc::ServerContext* context,
+                      const control::EventsRequest* /*request*/,
+                      grpc::ServerWriter<control::Event>* writer) override {
+    const auto follower = handler_->FollowEvents();
+    while (!follower->ended() && !context->IsCancelled()) {
+      const std::optional<control::Event> event =
+          follower->WaitUntil(Deadline::clock::now() + kGivenUpEvery);
+      if (event.has_value() && !writer->Write(*event)) break;
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status SetWriteThreshold(
+      grpc::ServerContext* /*context*/,
+      const control::SetWriteThresholdRequest* request,
+      control::SetWriteThresholdReply* /*reply*/) override {
+    constexpr uint64_t kMost = std::numeric_limits<int64_t>::max();
+    const absl::Status status = handler_->SetWriteThreshold(
+        request->node(),
+        static_cast<int64_t>(std::min(request->bytes(), kMost)));
+    // Both number their codes alike.
+    return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
+                        std::string(status.message()));
+  }
+
   grpc::Status Shutdown(grpc::ServerContext* /*context*/,
                         const control::ShutdownRequest* request,
                         control::ShutdownReply* reply) override {
@@ -352,6 +380,21 @@ absl::StatusOr<control::StatsReply> RequestStats(const RunningDaemon& daemon) {
       Connect(daemon.socket)->Stats(&context, {}, &reply);
   if (!status.ok()) return ToStatus(daemon, status);
   return reply;
+}
+
+EventReader::EventReader(const RunningDaemon& daemon)
+    : daemon_(daemon),
+      stub_(Connect(daemon.socket)),
+      reader_(stub_->Events(&context_, {})) {}
+
+std::optional<control::Event> EventReader::Next() {
+  control::Event event;
+  if (!reader_->Read(&event)) return std::nullopt;
+  return event;
+}
+
+absl::Status EventReader::Finish() {
+  return ToStatus(daemon_, reader_->Finish());
 }
 
 absl::StatusOr<control::ShutdownReply> RequestShutdown(

@@ -19,6 +19,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "config/events.h"
 #include "proto/control.grpc.pb.h"
 #include "proto/control.pb.h"
 
@@ -31,6 +32,10 @@ class ControlHandler {
   virtual ~ControlHandler() = default;
   virtual control::StatusReply Status() = 0;
   virtual control::StatsReply Stats() = 0;
+  virtual std::shared_ptr<EventHub::Follower> FollowEvents() = 0;
+  // NotFound: no such node. Unavailable: it could not be asked in time.
+  virtual absl::Status SetWriteThreshold(const std::string& node,
+                                         int64_t bytes) = 0;
   virtual control::ShutdownReply Shutdown(bool force) = 0;
   virtual control::ApplyReply Apply(const control::ApplyRequest& request) = 0;
   virtual control::ConfigReply Config() = 0;
@@ -89,6 +94,24 @@ void VisitDaemons(absl::FunctionRef<bool(const RunningDaemon&)> visit);
 // Asks a daemon what it has done. Blocks as VisitDaemons() does. Unavailable:
 // it has ended, or does not answer.
 absl::StatusOr<control::StatsReply> RequestStats(const RunningDaemon& daemon);
+
+// The events of a daemon, one after the other.
+class EventReader {
+ public:
+  explicit EventReader(const RunningDaemon& daemon);
+  // Blocks. Null: the daemon has ended, or Cancel() was called.
+  std::optional<control::Event> Next();
+  // After that, once: an error if the daemon did not say that it ends.
+  absl::Status Finish();
+  // From any thread, while this is.
+  void Cancel() { context_.TryCancel(); }
+
+ private:
+  const RunningDaemon daemon_;
+  grpc::ClientContext context_;
+  std::unique_ptr<control::Control::Stub> stub_;
+  std::unique_ptr<grpc::ClientReader<control::Event>> reader_;
+};
 
 // Asks a daemon to end; returns when it has, or has refused. NotFound: it had
 // ended by itself, or somebody else has ended it, and it cannot be asked how.

@@ -47,6 +47,7 @@ void NormaliseBlkdebug(proto::Blkdebug* blkdebug) {
 }
 
 void NormaliseSizes(Node* node) {
+  if (node->has_write_threshold()) ToBytes(node->mutable_write_threshold());
   if (node->has_raw()) {
     proto::Raw* raw = node->mutable_raw();
     if (raw->has_offset()) ToBytes(raw->mutable_offset());

@@ -154,6 +154,7 @@ class Validator {
     const Node& node = flat.node;
     if (flat.written != nullptr) {
       CheckNodeName(flat);
+      CheckThreshold(index);
       if (node.detect_zeroes() == proto::DetectZeroes::UNMAP &&
           node.discard() != proto::Discard::UNMAP) {
         Report(flat.place.Field(Node::kDetectZeroesFieldNumber),
@@ -212,6 +213,16 @@ class Validator {
     const std::string mistake = NodeNameMistake(flat.node.node_name());
     if (mistake.empty()) return;
     Report(flat.place.Field(Node::kNodeNameFieldNumber), mistake);
+  }
+
+  void CheckThreshold(int index) {
+    const FlatNode& flat = graph_.nodes[index];
+    if (!flat.node.has_write_threshold()) return;
+    const auto size = ParseSize(flat.node.write_threshold());
+    if (size.ok()) return;
+    Report(flat.place.Field(Node::kWriteThresholdFieldNumber),
+           graph_.Describe(index), ": write_threshold ",
+           size.status().message());
   }
 
   void ReportNeeds(int node, absl::string_view field) {

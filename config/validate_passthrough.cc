@@ -23,6 +23,10 @@ std::string NodeMistake(const Node& node) {
     return "is to look for zeros in what goes past it; drop it, or "
            "detect_zeroes";
   }
+  if (node.has_write_threshold()) {
+    return "is to tell of writes that go past it; drop it, or "
+           "write_threshold";
+  }
   if (node.has_file() && node.cache().direct()) {
     return "has cache { direct: true }, which clients decide for themselves "
            "then; drop one of them";

@@ -147,6 +147,11 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
   }
   Node* const node = graph_.AddNode(OptionsOf(spec), std::move(driver));
   added_.push_back(node);
+  if (spec.has_write_threshold()) {
+    const auto bytes = ParseBytes("write_threshold", spec.write_threshold());
+    if (!bytes.ok()) return bytes.status();
+    node->SetWriteThreshold(*bytes);
+  }
   for (Edge& edge : edges) {
     const auto attached =
         node->AttachChild(std::move(edge.name), edge.role, edge.node);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "graph/graph.h"
 #include "graph/io.h"
 #include "graph/node.h"
 
@@ -46,15 +47,25 @@ class Flusher {
   }
 
  private:
+  static void TellIfNew(Node& node, IoStatus own) {
+    const bool was_failing = std::exchange(node.flush_failing_, !own.ok());
+    GraphObserver* const observer = node.graph().observer();
+    if (own.ok() || was_failing || observer == nullptr) return;
+    observer->OnFlushFailed(node, own);
+  }
+
   static Task<IoStatus> RunRound(Node& node) {
     // Whether there is something new is not known here.
     if (node.bypassed_) NodeIo::Wrote(node);
     const int64_t generation = node.write_generation_;
-    BGFS_CO_TRY(co_await node.driver_->FlushToOs());
-    if (node.flushed_generation_ != generation && !node.options_.no_flush) {
-      BGFS_CO_TRY(co_await node.driver_->FlushToDisk());
-      node.flushed_generation_ = generation;
+    IoStatus own = co_await node.driver_->FlushToOs();
+    if (own.ok() && node.flushed_generation_ != generation &&
+        !node.options_.no_flush) {
+      own = co_await node.driver_->FlushToDisk();
+      if (own.ok()) node.flushed_generation_ = generation;
     }
+    TellIfNew(node, own);
+    BGFS_CO_TRY(own);
     for (const auto& child : node.children_) {
       if ((child->permissions().used & (kWrite | kWriteUnchanged)) == 0) {
         continue;

@@ -14,19 +14,23 @@
 #include "absl/strings/string_view.h"
 #include "graph/async/loop.h"
 #include "graph/node.h"
+#include "graph/observer.h"
 
 namespace bgfs {
 
 class Graph {
  public:
-  // `home` outlives the graph. From any thread.
-  explicit Graph(Loop* home) : home_(home) {}
+  // `home` outlives the graph, and so does `observer`, which may be null. From
+  // any thread.
+  explicit Graph(Loop* home, GraphObserver* observer = nullptr)
+      : home_(home), observer_(observer) {}
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
   // Everything must have been closed.
   ~Graph();
 
   Loop& home() const { return *home_; }
+  GraphObserver* observer() const { return observer_; }
 
   // The rest at home.
 
@@ -68,6 +72,7 @@ class Graph {
   Task<absl::Status> EndNode(Node* node);
 
   Loop* const home_;
+  GraphObserver* const observer_;
   int64_t rights_epoch_ = 0;
   bool let_go_ = false;
   std::vector<std::unique_ptr<Node>> nodes_;  // children before parents

@@ -94,6 +94,14 @@ void Node::SetSize(int64_t size_bytes) {
   }
 }
 
+void Node::SetWriteThreshold(int64_t threshold_bytes) {
+  if (threshold_bytes == 0) return write_threshold_.Disarm();
+  write_threshold_.Arm(threshold_bytes, [this](WriteThreshold::Event event) {
+    GraphObserver* const observer = graph_->observer();
+    if (observer != nullptr) observer->OnWriteThreshold(*this, event);
+  });
+}
+
 void Node::RefreshLimits() {
   Limits limits;
   for (const auto& child : children_) {

@@ -194,6 +194,8 @@ class Node {
   // Where the furthest write or zero request so far ended, bytes.
   int64_t highest_write() const { return highest_write_; }
   WriteThreshold& write_threshold() { return write_threshold_; }
+  // Arms it to tell the graph's observer; 0 disarms it.
+  void SetWriteThreshold(int64_t threshold_bytes);
   DirtyBitmaps& dirty_bitmaps() { return dirty_bitmaps_; }
 
  private:
@@ -236,6 +238,7 @@ class Node {
   int64_t write_generation_ = 1;
   int64_t flushed_generation_ = 0;
   bool flush_running_ = false;
+  bool flush_failing_ = false;              // the last one has, which was told
   std::shared_ptr<FlushRound> next_flush_;  // null while nobody waits for it
   WaitQueue flush_waiters_;
 };

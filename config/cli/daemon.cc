@@ -130,6 +130,7 @@ ExitStatus Daemon::Run() {
   if (!shown.ok()) {
     Close();
     Answer(Outcome());
+    EndEvents();
     return Fail(shown);
   }
   if (!job_->notice.empty()) Note(job_->notice);
@@ -139,6 +140,7 @@ ExitStatus Daemon::Run() {
   const control::ShutdownReply outcome = Outcome();
   Answer(outcome);
   const ExitStatus status = Report(outcome);
+  EndEvents();
   control->reset();
   if (!abandoned_ && !mounts_stuck_) return status;
   // Nothing may be destroyed that a disk can still answer to.
@@ -185,6 +187,7 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
   options.kernel_mask = job_->options.kernel_mask;
 
   config::Factories factories;
+  factories.observer = &events_;
   factories.start_loop = [transport =
                               options.transport](const std::string& name) {
     return StartHome(name, transport);
@@ -301,6 +304,7 @@ void Daemon::NoteMounts() {
     status.set_mountpoint(Text(point.file));
     status.set_st_dev(point.place.device);
     status.set_state(control::ExportStatus::SERVING);
+    TellAdded(point.export_number);
     std::string line = absl::StrCat("export \"", status.id(), "\" is at ",
                                     status.mountpoint());
     if (!status.why_not_uring().empty()) {
@@ -340,6 +344,7 @@ void Daemon::OnDisconnect(int export_number) {
   const auto found = exports_.find(export_number);
   if (found != exports_.end()) {
     found->second.set_state(control::ExportStatus::CLOSING);
+    TellRemoved(export_number);
   } else if (export_number != MountPoint::kFolder) {
     // It was removed, and its last client has gone.
     sweep_ = true;

@@ -36,6 +36,7 @@
 #include "config/cli/verb.h"
 #include "config/cli/watchdog.h"
 #include "config/control.h"
+#include "config/events.h"
 #include "config/plan.h"
 #include "config/source.h"
 #include "config/stats_collector.h"
@@ -74,6 +75,9 @@ class Daemon final : public config::ControlHandler {
 
   control::StatusReply Status() override;
   control::StatsReply Stats() override;
+  std::shared_ptr<config::EventHub::Follower> FollowEvents() override;
+  absl::Status SetWriteThreshold(const std::string& node,
+                                 int64_t bytes) override;
   control::ShutdownReply Shutdown(bool force) override;
   control::ApplyReply Apply(const control::ApplyRequest& request) override;
   control::ConfigReply Config() override;
@@ -108,6 +112,11 @@ class Daemon final : public config::ControlHandler {
   // Asks every home at once; the size of one that does not answer stays.
   void Learn();
   ExitStatus Report(const control::ShutdownReply& outcome);
+  // What is told as it happens (daemon_events.cc), with mutex_ held but for the
+  // last.
+  void TellAdded(int export_number);
+  void TellRemoved(int export_number);
+  void EndEvents();
   // The service manager.
   void TellReady();
   void TellStopping();
@@ -156,6 +165,7 @@ class Daemon final : public config::ControlHandler {
   Startup* const startup_;
   const std::shared_ptr<ThrottleGroups> throttle_groups_ =
       std::make_shared<ThrottleGroups>();
+  config::EventHub events_;  // outlives the graphs
   std::unique_ptr<config::LiveGraph> live_;
   std::unique_ptr<Watchdog> watchdog_;  // ends before the loops
   std::unique_ptr<Mounts> mounts_;
@@ -182,6 +192,7 @@ class Daemon final : public config::ControlHandler {
   std::string folder_of_config_;
   uint64_t generation_ = 1;  // of it
   std::set<int> disconnected_;
+  std::set<int> told_added_;
   // Requests to end are numbered; those up to answered_ got reply_. All got it
   // once that is kAllAsked.
   int asked_ = 0;

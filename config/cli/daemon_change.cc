@@ -194,6 +194,7 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
 
 void Daemon::ForgetExport(int number) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  TellRemoved(number);
   exports_.erase(number);
   shown_.erase(number);
   disconnected_.erase(number);

@@ -33,6 +33,7 @@ constexpr Verb kVerbs[] = {
     {"umount", "end a mount; returns when everything is durable", RunUmount},
     {"status", "what is shown, and where", RunStatus},
     {"stats", "what exports and nodes have done, and how fast", RunStats},
+    {"events", "what happens, as it happens", RunEvents},
     {"check", "say whether a qcow2 image is damaged, and repair it", RunCheck},
     {"check-config", "say what is wrong with a configuration", RunCheckConfig},
     {"doctor", "say how a mount would work here, and what is missing",

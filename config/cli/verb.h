@@ -42,6 +42,7 @@ ExitStatus RunGraph(const Arguments& arguments);
 ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);
 ExitStatus RunStats(const Arguments& arguments);
+ExitStatus RunEvents(const Arguments& arguments);
 ExitStatus RunCheck(const Arguments& arguments);
 ExitStatus RunCheckConfig(const Arguments& arguments);
 ExitStatus RunDoctor(const Arguments& arguments);

@@ -37,7 +37,8 @@ TEST(ValidateTest, AcceptsWhatIsRight) {
             file { filename: "x" locking: OFF cache { direct: true } } }
     nodes { node_name: "part" raw { file_node: "m" offset: "1M" size: "1G" } }
     nodes { node_name: "m" memory { size: "2G" } read_only: false }
-    nodes { node_name: "unused" null { size: "1T" } detect_zeroes: ON }
+    nodes { node_name: "unused" null { size: "1T" } detect_zeroes: ON
+            write_threshold: "900G" }
     nodes { node_name: "z" null {} detect_zeroes: UNMAP discard: UNMAP }
     exports { id: "a disk.img" node: "A-1._z" writethrough: false
               fuse { mountpoint: "x" mode: 0640 uid: 1 gid: 2
@@ -110,6 +111,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"nodes { node_name: \"a\" detect_zeroes: UNMAP null {} }",
              {"c:1:24: node \"a\" has detect_zeroes: UNMAP without discard: "
               "UNMAP; add that, or use ON"}},
+        Case{"nodes { node_name: \"a\" write_threshold: \"1X\" null {} }",
+             {"c:1:24: node \"a\": write_threshold \"1X\" is not a size: write "
+              "bytes, or a number with K, M, G, T, P or E, as in \"64K\""}},
         Case{"nodes { node_name: \"a\" file {} }",
              {"c:1:24: node \"a\" needs a filename"}},
         Case{"nodes { node_name: \"a\" raw { file {} } }",
@@ -484,6 +488,12 @@ TEST(PassthroughTest, DoesNotGoWithWhatItWouldGoPast) {
           "c:3:8: export \"x\" has passthrough, but node \"disk\" is to "
           "look for zeros in what goes past it; drop it, or "
           "detect_zeroes"));
+  EXPECT_THAT(
+      Mistakes(PassedThrough(absl::StrCat("write_threshold: \"1M\" ", kDisk),
+                             kWrites, kResizes)),
+      ElementsAre(
+          "c:3:8: export \"x\" has passthrough, but node \"disk\" is to tell "
+          "of writes that go past it; drop it, or write_threshold"));
   for (const char* node :
        {"cache { direct: true } raw { file { filename: \"a\" } }",
         "raw { file { filename: \"a\" cache { direct: true } } }"}) {

@@ -82,6 +82,18 @@ TEST(OpenNodeTest, DetectsZerosAsItIsTold) {
   }
 }
 
+TEST(OpenNodeTest, SetsTheWriteThreshold) {
+  TestGraph graph;
+  auto node = graph.Open(
+      "read_only: false write_threshold: \"1000\" memory { size: \"4096\" }");
+  ASSERT_TRUE(node.ok());
+  EXPECT_TRUE((*node)->write_threshold().armed());
+  EXPECT_EQ((*node)->write_threshold().threshold(), 1000);
+  auto never = graph.Open("write_threshold: \"0\" memory { size: \"4096\" }");
+  ASSERT_TRUE(never.ok());
+  EXPECT_FALSE((*never)->write_threshold().armed());
+}
+
 TEST(OpenNodeTest, InlineFilesInheritWhatTheyDoNotSay) {
   TempFolder folder;
   const std::string path = folder.Write("disk.img", std::string(8192, 'a'));

@@ -1,6 +1,12 @@
 // What a node writes down of each request before it is answered (engine.md, 2.4
 // to 2.7, 2.12): highest offset, write threshold, dirty bitmaps, statistics.
 
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "graph/observer.h"
 #include "tests/graph/cow_graph.h"
 #include "tests/graph/test_graph.h"
 
@@ -180,6 +186,63 @@ ENGINE_TEST(Books, StatisticsTellWhoWaited) {
   co_await Settle();
   EXPECT_EQ(statistics.flushes.operations, 4);
   EXPECT_EQ(statistics.flushes_coalesced, 2) << "behind the second that ran";
+}
+
+class Listener final : public GraphObserver {
+ public:
+  void OnWriteThreshold(const Node& node,
+                        WriteThreshold::Event event) override {
+    told.push_back(absl::StrCat(node.name(), " ", event.threshold, "+",
+                                event.exceeded_by));
+  }
+  void OnFlushFailed(const Node& node, IoStatus status) override {
+    told.push_back(absl::StrCat(node.name(), " ", status.error()));
+  }
+  std::vector<std::string> Take() { return std::exchange(told, {}); }
+
+  std::vector<std::string> told;
+};
+
+using Told = std::vector<std::string>;
+
+ENGINE_TEST(Observer, IsToldOfAThresholdOnce) {
+  Listener listener;
+  TestGraph own(&graph->graph().home(), &listener);
+  TestDriver& disk = own.Add("disk", 8192);
+  Backend& user = own.Open(disk);
+  std::string data = Fill('a', 512);
+  disk.node().SetWriteThreshold(1024);
+  EXPECT_IO_OK(co_await user.Write(512, View(data)));
+  EXPECT_EQ(listener.Take(), Told{});
+  EXPECT_IO_OK(co_await user.Write(1000, View(data)));
+  EXPECT_EQ(listener.Take(), Told{"disk 1024+488"});
+  EXPECT_IO_OK(co_await user.Write(4096, View(data)));
+  EXPECT_EQ(listener.Take(), Told{});
+  disk.node().SetWriteThreshold(0);
+  EXPECT_FALSE(disk.node().write_threshold().armed());
+  co_await own.Close();
+}
+
+ENGINE_TEST(Observer, IsToldOfAFailedFlushOnceAndByTheNodeThatFailed) {
+  Listener listener;
+  TestGraph own(&graph->graph().home(), &listener);
+  TestDriver& file = own.Add("file", 4096);
+  TestDriver& top = own.Add("top", 4096);
+  own.Attach(top, "file", ChildRole::kFile, file);
+  Backend& user = own.Open(top);
+  file.Fail(Op::kFlushToDisk, EIO, 3);
+  for (int i = 0; i < 3; ++i) EXPECT_IO_ERROR(co_await user.Flush(), EIO);
+  EXPECT_EQ(listener.Take(), Told{absl::StrCat("file ", EIO)});
+  EXPECT_IO_OK(co_await user.Flush());
+  EXPECT_EQ(listener.Take(), Told{});
+  top.Fail(Op::kFlushToOs, ENOSPC);
+  EXPECT_IO_ERROR(co_await user.Flush(), ENOSPC);
+  file.Fail(Op::kFlushToOs, EIO);
+  EXPECT_IO_ERROR(co_await user.Flush(), EIO);
+  EXPECT_EQ(listener.Take(),
+            (Told{absl::StrCat("top ", ENOSPC), absl::StrCat("file ", EIO)}))
+      << "each anew";
+  co_await own.Close();
 }
 
 }  // namespace

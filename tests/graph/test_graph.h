@@ -34,7 +34,8 @@ namespace bgfs {
 class TestGraph {
  public:
   // `loop` is the home.
-  explicit TestGraph(Loop* loop) : graph_(loop) {}
+  explicit TestGraph(Loop* loop, GraphObserver* observer = nullptr)
+      : graph_(loop, observer) {}
 
   Graph& graph() { return graph_; }
 

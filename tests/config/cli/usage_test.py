@@ -15,7 +15,7 @@ class UsageTest(command.CommandTest):
     def test_help_names_every_verb_and_every_verb_has_help(self):
         text = self.bgfs("help")
         self.assertEqual(text, self.bgfs("--help"))
-        for verb in ("mount", "serve", "umount", "status", "stats",
+        for verb in ("mount", "serve", "umount", "status", "stats", "events",
                      "check", "check-config", "doctor"):
             self.assertIn(f"  {verb} ", text)
             of_verb = self.bgfs("help", verb)
