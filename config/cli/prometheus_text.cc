@@ -35,15 +35,17 @@ std::string NameOf(OperationStats::Kind kind) {
 // The families in the order of their first use.
 class Families {
  public:
-  void Count(const char* name, const char* help, Labels labels, double value) {
+  void Count(const char* name, const char* help, const Labels& labels,
+             double value) {
     ClientMetric& metric = Add(name, help, MetricType::Counter, labels);
     metric.counter.value = value;
   }
-  void Gauge(const char* name, const char* help, Labels labels, double value) {
+  void Gauge(const char* name, const char* help, const Labels& labels,
+             double value) {
     ClientMetric& metric = Add(name, help, MetricType::Gauge, labels);
     metric.gauge.value = value;
   }
-  void Latency(const char* name, const char* help, Labels labels,
+  void Latency(const char* name, const char* help, const Labels& labels,
                const Histogram& latency_ns) {
     ClientMetric::Histogram& told =
         Add(name, help, MetricType::Histogram, labels).histogram;

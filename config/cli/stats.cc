@@ -53,6 +53,7 @@ class Watched {
   void Print() const {
     if (form_ == Form::kPrometheus) {
       std::vector<StatsReply> replies;
+      replies.reserve(now_.size());
       for (const auto& [socket, reply] : now_) replies.push_back(reply);
       std::cout << PrometheusText(replies);
       return;
