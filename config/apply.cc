@@ -299,6 +299,14 @@ Task<void> LiveGraph::Update::CommitWork(
   }
   co_await work->transaction->Commit();
   work->prepared = false;
+  for (const Change::Reopen& reopen : update->change_.reopens) {
+    if (reopen.part != part ||
+        reopen.was.write_threshold() == reopen.wanted.node.write_threshold()) {
+      continue;
+    }
+    Node* const node = work->graph->FindNode(reopen.wanted.node.node_name());
+    node->SetWriteThreshold(factories->write_threshold(reopen.wanted.node));
+  }
 }
 
 void LiveGraph::Commit(Update* update, const Factories& factories) {

@@ -48,6 +48,7 @@ struct Factories {
   std::function<absl::StatusOr<std::unique_ptr<Driver>>(const OpenNode&)>
       make_driver;
   std::function<NodeOptions(const proto::Node&)> node_options;
+  std::function<int64_t(const proto::Node&)> write_threshold;
 
   // Makes one export, at the home of its backend, which has no rights yet.
   std::function<absl::StatusOr<std::unique_ptr<BlockExport>>(

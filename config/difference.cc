@@ -59,6 +59,7 @@ Node DriverSettings(Node node, bool with_node_options) {
   if (with_node_options) return node;
   node.clear_discard();
   node.clear_detect_zeroes();
+  node.clear_write_threshold();
   node.mutable_cache()->clear_no_flush();
   // Absent is what the default says.
   node.mutable_cache()->set_direct(node.cache().direct());
@@ -378,6 +379,34 @@ std::string NameOf(const OpenNode& node) {
                       Quote(absl::StartsWith(name, "#") ? node.key : name));
 }
 
+// Those that are added, replaced and removed.
+void DescribeExports(const Change& change, std::vector<std::string>* lines) {
+  std::map<std::string, const proto::Export*> gone;
+  for (const AddExport& item : change.removed) {
+    gone[item.item.id()] = &item.item;
+  }
+  for (const AddExport& item : change.added) {
+    const auto was = gone.find(item.item.id());
+    if (was != gone.end()) {
+      const std::string fields = Fields(*was->second, item.item);
+      lines->push_back(
+          absl::StrCat("replace export ", Quote(item.item.id()), ": ",
+                       fields.empty() ? "its node has another home" : fields,
+                       "; what has it open gets ESHUTDOWN"));
+      gone.erase(was);
+      continue;
+    }
+    lines->push_back(absl::StrCat("add export ", Quote(item.item.id()),
+                                  " of node ", Quote(item.item.node()),
+                                  item.item.writable() ? ", writable" : ""));
+  }
+  for (const AddExport& item : change.removed) {
+    if (!gone.contains(item.item.id())) continue;
+    lines->push_back(absl::StrCat("remove export ", Quote(item.item.id()),
+                                  ": what has it open gets ESHUTDOWN"));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<Change> Compare(const LivePlan& live, const Plan& wanted) {
@@ -421,30 +450,7 @@ std::vector<std::string> Describe(const Change& change) {
     lines.push_back(absl::StrCat("change export ", Quote(item.wanted.id()),
                                  ": ", Fields(item.was, item.wanted)));
   }
-  std::map<std::string, const proto::Export*> gone;
-  for (const AddExport& item : change.removed) {
-    gone[item.item.id()] = &item.item;
-  }
-  for (const AddExport& item : change.added) {
-    const auto was = gone.find(item.item.id());
-    if (was != gone.end()) {
-      const std::string fields = Fields(*was->second, item.item);
-      lines.push_back(
-          absl::StrCat("replace export ", Quote(item.item.id()), ": ",
-                       fields.empty() ? "its node has another home" : fields,
-                       "; what has it open gets ESHUTDOWN"));
-      gone.erase(was);
-      continue;
-    }
-    lines.push_back(absl::StrCat("add export ", Quote(item.item.id()),
-                                 " of node ", Quote(item.item.node()),
-                                 item.item.writable() ? ", writable" : ""));
-  }
-  for (const AddExport& item : change.removed) {
-    if (!gone.contains(item.item.id())) continue;
-    lines.push_back(absl::StrCat("remove export ", Quote(item.item.id()),
-                                 ": what has it open gets ESHUTDOWN"));
-  }
+  DescribeExports(change, &lines);
   for (auto node = change.closes.rbegin(); node != change.closes.rend();
        ++node) {
     lines.push_back(absl::StrCat("close ", NameOf(*node)));

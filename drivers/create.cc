@@ -122,6 +122,11 @@ Task<absl::StatusOr<Node*>> Opener::OpenInlineNode(const proto::Node& parent,
   return Open(std::move(child));
 }
 
+absl::StatusOr<int64_t> WriteThresholdOf(const proto::Node& spec) {
+  if (!spec.has_write_threshold()) return 0;
+  return ParseBytes("write_threshold", spec.write_threshold());
+}
+
 NodeOptions OptionsOf(const proto::Node& spec) {
   NodeOptions options;
   options.name = spec.node_name();
@@ -147,11 +152,9 @@ absl::StatusOr<Node*> Opener::AddNode(const proto::Node& spec,
   }
   Node* const node = graph_.AddNode(OptionsOf(spec), std::move(driver));
   added_.push_back(node);
-  if (spec.has_write_threshold()) {
-    const auto bytes = ParseBytes("write_threshold", spec.write_threshold());
-    if (!bytes.ok()) return bytes.status();
-    node->SetWriteThreshold(*bytes);
-  }
+  const absl::StatusOr<int64_t> threshold = WriteThresholdOf(spec);
+  if (!threshold.ok()) return threshold.status();
+  node->SetWriteThreshold(*threshold);
   for (Edge& edge : edges) {
     const auto attached =
         node->AttachChild(std::move(edge.name), edge.role, edge.node);

@@ -47,6 +47,8 @@ absl::StatusOr<std::unique_ptr<Driver>> MakeDriver(const proto::Node& spec,
 
 // What the engine itself does for a node.
 NodeOptions OptionsOf(const proto::Node& spec);
+// Bytes; 0 for none. INVALID_ARGUMENT where it is no number of bytes.
+absl::StatusOr<int64_t> WriteThresholdOf(const proto::Node& spec);
 
 // Which file of the host it is.
 struct FileIdentity {

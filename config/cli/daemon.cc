@@ -203,6 +203,9 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
     return MakeDriver(step.node, own);
   };
   factories.node_options = OptionsOf;
+  factories.write_threshold = [](const proto::Node& node) {
+    return WriteThresholdOf(node).value_or(0);  // it was checked
+  };
   factories.below_changed = [](BlockExport* item) {
     // Only fuse exports are made.
     static_cast<fuse::FuseExport*>(item)->OnBelowChanged();

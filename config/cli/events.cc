@@ -125,7 +125,7 @@ ExitStatus RunEvents(const Arguments& arguments) {
 
   Followers followers(json);
   // Before any other thread: they inherit what is blocked.
-  const SignalThread signals([&followers] { followers.Cancel(); });
+  const SignalThread signals([&followers](int) { followers.Cancel(); });
   const absl::StatusOr<std::vector<config::RunningDaemon>> daemons =
       DaemonsFor(path);
   if (!daemons.ok()) return Fail(daemons.status());

@@ -151,6 +151,9 @@ class ApplyTest : public ::testing::Test {
       return MakeDriver(step.node, context_);
     };
     factories.node_options = OptionsOf;
+    factories.write_threshold = [](const proto::Node& node) {
+      return *WriteThresholdOf(node);
+    };
     factories.make_export = [this](const proto::Export& item,
                                    std::unique_ptr<Backend> backend)
         -> absl::StatusOr<std::unique_ptr<BlockExport>> {

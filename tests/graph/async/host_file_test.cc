@@ -228,9 +228,13 @@ Task<void> CopyLargeOnes(std::string path) {
     co_await TransferTwice(file.get(), kind, 1000 * kKiB, &first, &second);
     EXPECT_TRUE(first);    // nobody would go on meanwhile
     EXPECT_FALSE(second);  // another thread copies it
-    co_await TransferTwice(file.get(), kind, 32 * kKiB, &first, &second);
+    // One that has not been slow: those go to the lane for a while.
+    auto fresh = co_await MustOpen(path, {.writable = true});
+    const auto begun = std::chrono::steady_clock::now();
+    co_await TransferTwice(fresh.get(), kind, 32 * kKiB, &first, &second);
+    const auto took = std::chrono::steady_clock::now() - begun;
     EXPECT_TRUE(first);
-    EXPECT_TRUE(second);
+    EXPECT_TRUE(second || took > std::chrono::milliseconds(3));
   }
 }
 
