@@ -92,6 +92,7 @@ ENGINE_TEST(Blkdebug, SkipsAndCounts) {
   const House house = co_await Build(
       graph, {.errors = {{.when = {.skip = 2, .times = 3}, .error = ENOSPC}}});
   std::vector<int> errors;
+  errors.reserve(8);
   for (int i = 0; i < 8; ++i) {
     errors.push_back((co_await WriteBytes(house.user, 0, 512)).error());
   }
@@ -116,6 +117,7 @@ ENGINE_TEST(Blkdebug, TheFirstThatIsDueWinsAndAllCount) {
       graph, {.errors = {{.when = {.skip = 1, .times = 1}, .error = ENOSPC},
                          {.when = {.times = 3}, .error = EIO}}});
   std::vector<int> errors;
+  errors.reserve(4);
   for (int i = 0; i < 4; ++i) {
     errors.push_back((co_await WriteBytes(house.user, 0, 512)).error());
   }

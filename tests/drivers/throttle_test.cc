@@ -144,7 +144,8 @@ ENGINE_TEST(Throttle, WhatIsTooLargePassesAndIsADebt) {
 ENGINE_TEST(Throttle, LargeRequestsMayCountAsSeveral) {
   const House house =
       co_await Build(graph, {.iops_total = {10, 10, 1}, .iops_size = 4096});
-  EXPECT_TOOK(co_await Seconds(WriteBytes(house.user, 0, 30 * 4096)), 0.0);
+  EXPECT_TOOK(co_await Seconds(WriteBytes(house.user, 0, int64_t{30} * 4096)),
+              0.0);
   EXPECT_TOOK(co_await Seconds(WriteBytes(house.user, 0, 1)), 2.0);
   EXPECT_TOOK(co_await Seconds(WriteBytes(house.user, 0, 1)), 0.1);
 }
@@ -448,6 +449,7 @@ TEST(ThrottleGroup, IsUsedFromManyThreads) {
     }
   };
   std::vector<std::thread> users;
+  users.reserve(kThreads);
   for (size_t i = 0; i < kThreads; ++i) {
     users.emplace_back([&loops, &members, i] {
       BlockOn(*loops[i], Use::Many(members[i].get()));
