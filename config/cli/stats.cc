@@ -136,9 +136,12 @@ ExitStatus RunStats(const Arguments& arguments) {
   app.add_flag("--watch{2}", seconds,
                "Again and again, each time what was done since the last, until "
                "control-C; --watch=SECONDS")
-      ->check(CLI::Range(1, 86400))
-      ->excludes(as_text);
+      ->check(CLI::Range(1, 86400));
   if (auto ended = Parse(&app, arguments)) return *ended;
+  // CLI11 would list what excludes two others in whatever order.
+  if (prometheus && seconds > 0) {
+    return FailUsage("stats", "--watch excludes --prometheus");
+  }
 
   std::optional<EndSignals> signals;
   if (seconds > 0) signals.emplace();
