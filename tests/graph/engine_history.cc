@@ -104,6 +104,7 @@ Task<void> EngineHistory::RunWorkers() {
                     running_.Hold()));
   }
   Spawn(RunDrains(running_.Hold()));
+  Spawn(RunChanges(running_.Hold()));
   co_await running_.WaitIdle();
 }
 
@@ -123,7 +124,20 @@ Task<void> EngineHistory::RunDrains(InFlight::Holder holder) {
   for (int i = 0; i < 4; ++i) {
     co_await Loop::Current()->SleepUntil(Loop::Current()->NowNs() +
                                          random_.Below(20000000));
+    const Mutex::Guard guard = co_await changing_.Lock();
     co_await requests_.DrainSomething(&graph_.graph(), kWorkers);
+  }
+}
+
+Task<void> EngineHistory::RunChanges(InFlight::Holder holder) {
+  const InFlight::Holder held = std::move(holder);
+  RandomChanges changes(&graph_.graph(), &random_);
+  for (int i = 0; i < 8 && !failed_; ++i) {
+    co_await Loop::Current()->SleepUntil(Loop::Current()->NowNs() +
+                                         random_.Below(10000000));
+    const Mutex::Guard guard = co_await changing_.Lock();
+    const absl::Status changed = co_await changes.ChangeSomething();
+    if (!changed.ok() && trouble_ == Trouble::kNone) Fail(changed.ToString());
   }
 }
 

@@ -1,6 +1,6 @@
 // A history: seeded workers that read, write, zero, discard, flush, truncate
 // and drain a random graph in a simulated world, all at once and over each
-// other, checked against a CellModel.
+// other, while the graph changes under them, checked against a CellModel.
 
 #ifndef BGFS_TESTS_GRAPH_ENGINE_HISTORY_H_
 #define BGFS_TESTS_GRAPH_ENGINE_HISTORY_H_
@@ -14,6 +14,7 @@
 #include "graph/backend.h"
 #include "tests/graph/cell_model.h"
 #include "tests/graph/checked_requests.h"
+#include "tests/graph/random_changes.h"
 #include "tests/graph/random_graph.h"
 #include "tests/sim/sim_world.h"
 
@@ -40,6 +41,7 @@ class EngineHistory {
   Task<void> RunWorkers();
   Task<void> RunWorker(Backend* backend, InFlight::Holder holder);
   Task<void> RunDrains(InFlight::Holder holder);
+  Task<void> RunChanges(InFlight::Holder holder);
   Task<void> Finish();
 
   void ExpectFine(const std::string& wrong);
@@ -54,6 +56,7 @@ class EngineHistory {
   RandomGraph graph_;
   CheckedRequests requests_;
   std::vector<std::unique_ptr<Backend>> backends_;
+  Mutex changing_;  // the graph, or holding a part of it still
   InFlight running_;
   bool failed_ = false;
 };
