@@ -1,6 +1,7 @@
 #include "config/apply.h"
 
 #include <algorithm>
+#include <chrono>
 #include <set>
 #include <utility>
 
@@ -99,6 +100,22 @@ absl::Status LiveGraph::StartPart(int number, const Factories& factories) {
 
 // --- Preparing ---------------------------------------------------------------
 
+constexpr auto kAskEvery = std::chrono::milliseconds(50);
+
+template <typename T>
+std::optional<T> LiveGraph::Await(int part, Task<T> task,
+                                  const Factories& factories) {
+  auto pending = Pending<T>::Start(parts_.at(part).loop.get(), std::move(task));
+  for (;;) {
+    std::optional<T> result =
+        pending.WaitUntil(std::chrono::steady_clock::now() + kAskEvery);
+    if (result.has_value()) return result;
+    if (!factories.given_up || !factories.given_up()) continue;
+    parts_.at(part).hangs = true;
+    return std::nullopt;
+  }
+}
+
 absl::StatusOr<std::unique_ptr<LiveGraph::Update>> LiveGraph::Prepare(
     const Change& change, const Factories& factories, int64_t drain_limit_ns) {
   auto update = std::make_unique<Update>();
@@ -106,36 +123,54 @@ absl::StatusOr<std::unique_ptr<LiveGraph::Update>> LiveGraph::Prepare(
   absl::Status status = DoPrepare(update.get(), factories, drain_limit_ns);
   if (status.ok()) return update;
   Undo(update.get());
+  const bool hangs =
+      std::any_of(parts_.begin(), parts_.end(),
+                  [](const auto& part) { return part.second.hangs; });
+  if (hangs) given_up_.push_back(std::move(update));
   return status;
 }
 
-absl::Status LiveGraph::DoPrepare(Update* update, const Factories& factories,
-                                  int64_t drain_limit_ns) {
+// Those that the change touches. Others need not even answer.
+absl::Status LiveGraph::TakeParts(Update* update) {
   const Change& change = update->change_;
-  for (int part = plan_.parts; part < change.result.parts; ++part) {
-    if (absl::Status s = StartPart(part, factories); !s.ok()) return s;
-    update->new_parts_.push_back(part);
+  std::set<int> touched(update->new_parts_.begin(), update->new_parts_.end());
+  for (const OpenNode& step : change.opens) touched.insert(step.part);
+  for (const OpenNode& step : change.closes) touched.insert(step.part);
+  for (const Change::Reopen& step : change.reopens) touched.insert(step.part);
+  for (const Change::Link& step : change.links) touched.insert(step.part);
+  for (const Change::ExportChange& step : change.exports) {
+    touched.insert(step.part);
   }
-  std::vector<int> parts;
-  for (const auto& [number, part] : parts_) parts.push_back(number);
-  for (const int number : parts) {
-    const bool ended = !parts_.at(number).closing.has_value() ||
-                       !absl::IsDeadlineExceeded(Collect(number, Deadline()));
-    if (!ended) {
+  for (const AddExport& step : change.added) touched.insert(step.part);
+  for (const AddExport& step : change.removed) touched.insert(step.part);
+  for (const int number : touched) {
+    const Part& part = parts_.at(number);
+    const bool busy = part.closing.has_value() &&
+                      absl::IsDeadlineExceeded(Collect(number, Deadline()));
+    if (busy || part.hangs) {
       return absl::UnavailableError(
           "what was removed before has not ended yet; try again later");
     }
-    const auto part = parts_.find(number);
-    if (part == parts_.end()) continue;
-    update->work_[number].graph = part->second.graph.get();
+    update->work_[number].graph = part.graph.get();
   }
-  for (const OpenNode& step : change.opens) {
-    const Part& part = parts_.at(step.part);
-    const auto node =
-        BlockOn(*part.loop, factories.open_node(part.graph.get(), step));
-    if (!node.ok()) return node.status();
+  return absl::OkStatus();
+}
+
+absl::Status LiveGraph::OpenNodes(const Update& update,
+                                  const Factories& factories) {
+  for (const OpenNode& step : update.change_.opens) {
+    const auto node = Await(
+        step.part, factories.open_node(parts_.at(step.part).graph.get(), step),
+        factories);
+    if (!node.has_value()) return absl::CancelledError("given up");
+    if (!node->ok()) return node->status();
   }
-  for (const AddExport& step : change.added) {
+  return absl::OkStatus();
+}
+
+absl::Status LiveGraph::MakeExports(Update* update,
+                                    const Factories& factories) {
+  for (const AddExport& step : update->change_.added) {
     const Part& part = parts_.at(step.part);
     ExportOr made = BlockOn(
         *part.loop, MakeExport(part.graph.get(), &step.item, &factories));
@@ -145,18 +180,32 @@ absl::Status LiveGraph::DoPrepare(Update* update, const Factories& factories,
                         absl::OkStatus()};
     update->added_.push_back(number);
   }
+  return absl::OkStatus();
+}
+
+absl::Status LiveGraph::DoPrepare(Update* update, const Factories& factories,
+                                  int64_t drain_limit_ns) {
+  for (int part = plan_.parts; part < update->change_.result.parts; ++part) {
+    if (absl::Status s = StartPart(part, factories); !s.ok()) return s;
+    update->new_parts_.push_back(part);
+  }
+  if (absl::Status s = TakeParts(update); !s.ok()) return s;
+  if (absl::Status s = OpenNodes(*update, factories); !s.ok()) return s;
+  if (absl::Status s = MakeExports(update, factories); !s.ok()) return s;
   SetTargets(update);
   for (auto& [number, work] : update->work_) {
-    const absl::Status status =
-        BlockOn(*parts_.at(number).loop,
-                Update::Fill(update, number, &work, &exports_, &factories));
-    if (!status.ok()) return status;
+    const auto filled = Await(
+        number, Update::Fill(update, number, &work, &exports_, &factories),
+        factories);
+    if (!filled.has_value()) return absl::CancelledError("given up");
+    if (!filled->ok()) return *filled;
   }
   for (auto& [number, work] : update->work_) {
     if (work.transaction->empty()) continue;
-    const absl::Status status = BlockOn(
-        *parts_.at(number).loop, Update::PrepareWork(&work, drain_limit_ns));
-    if (!status.ok()) return status;
+    const auto prepared =
+        Await(number, Update::PrepareWork(&work, drain_limit_ns), factories);
+    if (!prepared.has_value()) return absl::CancelledError("given up");
+    if (!prepared->ok()) return *prepared;
   }
   return absl::OkStatus();
 }
@@ -252,10 +301,12 @@ void LiveGraph::Abort(std::unique_ptr<Update> update) { Undo(update.get()); }
 // Backwards. Nothing was written that could keep this from ending.
 void LiveGraph::Undo(Update* update) {
   for (auto it = update->work_.rbegin(); it != update->work_.rend(); ++it) {
+    if (parts_.at(it->first).hangs) continue;
     BlockOn(*parts_.at(it->first).loop, Update::AbortWork(&it->second));
   }
   for (auto it = update->added_.rbegin(); it != update->added_.rend(); ++it) {
     const LiveExport& item = exports_.at(*it);
+    if (parts_.at(item.part).hangs) continue;
     BlockOn(*parts_.at(item.part).loop, Shutdown(item.block_export.get()));
     exports_.erase(*it);
   }
@@ -265,12 +316,13 @@ void LiveGraph::Undo(Update* update) {
   }
   for (auto& [number, names] : opened) {
     const auto part = parts_.find(number);
-    if (part == parts_.end()) continue;
+    if (part == parts_.end() || part->second.hangs) continue;
     BlockOn(*part->second.loop,
             CloseNodes(part->second.graph.get(), std::move(names)))
         .IgnoreError();
   }
   for (const int number : update->new_parts_) {
+    if (parts_.at(number).hangs) continue;
     parts_.at(number).graph = nullptr;
     parts_.erase(number);
   }
@@ -289,7 +341,10 @@ Task<void> LiveGraph::Update::CommitWork(
         std::find(update->removed_.begin(), update->removed_.end(), number) !=
         update->removed_.end();
     if (goes) {
-      item.block_export->RequestShutdown(/*keep_clients=*/true);
+      // Who is let past us has to be cut off first: Finish() ends it.
+      if (!item.item.fuse().passthrough()) {
+        item.block_export->RequestShutdown(/*keep_clients=*/true);
+      }
       continue;
     }
     item.block_export->backend().SetWritethrough(target.item.writethrough());
@@ -325,6 +380,8 @@ Task<LiveGraph::PartOutcome> LiveGraph::EndSome(
     Graph* graph, std::vector<std::string> names,
     std::vector<BlockExport*> exports) {
   PartOutcome outcome;
+  for (BlockExport* item : exports)
+    item->RequestShutdown(/*keep_clients=*/true);
   for (BlockExport* item : exports) {
     outcome.exports.push_back(co_await item->WaitClosed());
   }
@@ -445,8 +502,9 @@ Task<LiveGraph::PartOutcome> LiveGraph::EndPart(
 
 void LiveGraph::BeginClose() {
   for (auto& [number, part] : parts_) {
-    part.hangs = part.closing.has_value() &&
-                 absl::IsDeadlineExceeded(Collect(number, Deadline()));
+    part.hangs =
+        part.hangs || (part.closing.has_value() &&
+                       absl::IsDeadlineExceeded(Collect(number, Deadline())));
     if (part.hangs) continue;
     std::vector<BlockExport*> block_exports;
     for (const auto& [index, item] : exports_) {

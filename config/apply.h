@@ -59,6 +59,10 @@ struct Factories {
   // be empty. Must not wait.
   std::function<void(BlockExport*)> below_changed;
 
+  // Asked now and then while a home does not answer: true gives up what is
+  // being prepared, and the home. May be empty.
+  std::function<bool()> given_up;
+
   // Of all graphs; may be null. Outlives them.
   GraphObserver* observer = nullptr;
 };
@@ -139,7 +143,8 @@ class LiveGraph {
     std::unique_ptr<Graph> graph;  // null once closed
     std::vector<int> ending;       // exports that `closing` is about
     std::optional<Pending<PartOutcome>> closing;
-    bool hangs = false;  // what was removed has not ended when all is to
+    // Something does not end there that cannot be waited for any more.
+    bool hangs = false;
     // Closed, but clients still have them open.
     std::vector<std::unique_ptr<BlockExport>> lingering;
   };
@@ -157,6 +162,12 @@ class LiveGraph {
   absl::Status StartPart(int number, const Factories& factories);
   absl::Status DoPrepare(Update* update, const Factories& factories,
                          int64_t drain_limit_ns);
+  // Null once it was given up; what the task refers to is then kept for ever.
+  template <typename T>
+  std::optional<T> Await(int part, Task<T> task, const Factories& factories);
+  absl::Status OpenNodes(const Update& update, const Factories& factories);
+  absl::Status MakeExports(Update* update, const Factories& factories);
+  absl::Status TakeParts(Update* update);
   void SetTargets(Update* update) const;
   void Undo(Update* update);
 
@@ -164,6 +175,7 @@ class LiveGraph {
   std::map<int, LiveExport> exports_;
   int next_export_ = 0;
   LivePlan plan_;
+  std::vector<std::unique_ptr<Update>> given_up_;
 };
 
 // A change on its way.
@@ -200,7 +212,7 @@ class LiveGraph::Update {
 
   Change change_;
   std::vector<int> new_parts_;
-  std::map<int, Work> work_;       // by part
+  std::map<int, Work> work_;       // by part, of those that it touches
   std::map<int, Target> targets_;  // by export
   std::vector<int> added_;
   std::vector<int> removed_;

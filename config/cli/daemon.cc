@@ -202,6 +202,10 @@ config::Factories Daemon::MakeFactories(const config::Plan& plan) {
     own.copies = step.copies;
     return MakeDriver(step.node, own);
   };
+  factories.given_up = [this] {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return force_;
+  };
   factories.node_options = OptionsOf;
   factories.write_threshold = [](const proto::Node& node) {
     return WriteThresholdOf(node).value_or(0);  // it was checked

@@ -131,6 +131,7 @@ class Daemon final : public config::ControlHandler {
                         control::ApplyReply* reply);
   // What clients of exports that go have mapped and written comes here first.
   void SettleRemoved(const config::Change& change);
+  void CutOffRemoved(const std::vector<int>& removed);
   // Groups that are new, before the nodes that name them; the others once all
   // is done. A limit that was checked cannot fail.
   void SetNewGroups(const config::Change& change);

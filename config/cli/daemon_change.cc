@@ -167,6 +167,7 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
     const std::chrono::duration<double, std::milli> pause =
         Clock::now() - start;
     reply->set_pause_ms(pause.count());
+    CutOffRemoved((*update)->removed());
     mounts_->Detach((*update)->removed());
     const std::vector<int> removed = (*update)->removed();
     const absl::Status ended =
@@ -214,6 +215,21 @@ void Daemon::DropGone() {
     mounts_->Detach({number});
     ForgetExport(number);
   }
+}
+
+// Those that data passes through to.
+void Daemon::CutOffRemoved(const std::vector<int>& removed) {
+  std::vector<config::Pending<absl::Status>> cutting;
+  for (const MountPoint& point : mounts_->points()) {
+    if (std::find(removed.begin(), removed.end(), point.export_number) ==
+            removed.end() ||
+        !live_->exports().at(point.export_number).item.fuse().passthrough()) {
+      continue;
+    }
+    cutting.push_back(config::Pending<absl::Status>::Call(SettlerOf(point)));
+  }
+  const auto deadline = Clock::now() + kFinishLimit;
+  for (auto& pending : cutting) pending.WaitUntil(deadline);
 }
 
 void Daemon::SetNewGroups(const config::Change& change) {

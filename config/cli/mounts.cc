@@ -233,6 +233,12 @@ absl::Status Mounts::AddName(int number) {
   if (folder_ == nullptr) {
     if (absl::Status s = MountFolder(); !s.ok()) return s;
   }
+  if (live_->exports().at(number).item.fuse().allow_other() &&
+      !folder_allows_other_) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "export ", config::Quote(name), ": allow_other cannot be had in a ",
+        "folder that was mounted without it; give it a mountpoint"));
+  }
   named_.insert(number);
   BlockOn(*folder_loop_, AddToFolder(folder_.get(), name));
   return absl::OkStatus();
@@ -247,6 +253,7 @@ absl::Status Mounts::MountFolder() {
       options.allow_other = true;
     }
   }
+  folder_allows_other_ = options.allow_other;
   auto loop = MakeLoop("bgfs-names");
   if (!loop.ok()) return loop.status();
   absl::StatusOr<Mounted> mounted = fuse::Mount(layout_.folder, options);

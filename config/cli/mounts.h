@@ -124,6 +124,7 @@ class Mounts {
   std::vector<Aside> aside_;
   std::unique_ptr<Loop> folder_loop_;
   std::unique_ptr<fuse::NameFolder> folder_;
+  bool folder_allows_other_ = false;
 };
 
 }  // namespace bgfs::cli

@@ -1,5 +1,6 @@
 """A graph that changes while clients write to it and verify what they wrote."""
 
+import contextlib
 import errno
 import json
 import os
@@ -301,6 +302,64 @@ class LiveChanges(Test):
             with open(folder / "a", "r+b", buffering=0) as file:
                 file.write(b"new")
                 self.assertEqual(os.pread(file.fileno(), 3, 0), b"new")
+
+    def test_a_dead_disk_stops_no_other(self):
+        disk = self.raw_image("fs.img", 128 * MIB)
+        run("mkfs.ext4", "-q", disk)
+        with self.loop_device(disk) as device, \
+                self.file_system(device) as point:
+            with open(point / "stuck.img", "wb") as file:
+                file.truncate(4 * MIB)
+            text = f'''
+                nodes {{ node_name: "stuck" raw {{ file {{
+                    filename: "{point}/stuck.img" cache {{ direct: true }} }} }} }}
+                nodes {{ node_name: "raw" raw {{ file {{
+                    filename: "raw.img" }} }} }}
+                exports {{ id: "stuck" node: "stuck" writable: true fuse {{}} }}
+                exports {{ id: "raw" node: "raw" writable: true fuse {{}} }}
+            '''
+            with self.served(text) as folder:
+                run("fsfreeze", "-f", point)
+                try:
+                    writer = subprocess.Popen(
+                        ["dd", "if=/dev/zero", f"of={folder / 'stuck'}",
+                         "bs=4k", "count=1", "conv=notrunc", "oflag=direct"],
+                        stderr=subprocess.DEVNULL)
+                    wait_until(lambda: self.waiting_requests(
+                        folder / "stuck") > 0, "the write waits")
+                    # The other disk changes as if nothing were.
+                    self.apply(text.replace('"raw" raw', '"raw" discard: UNMAP '
+                                            'raw'), folder=folder)
+                    with open(folder / "raw", "r+b", buffering=0) as file:
+                        file.write(b"alive")
+                    # What hangs cannot change, is told so, and goes on later.
+                    self.assertIn("do not end", self.refused(
+                        text.replace('"stuck" raw', '"stuck" discard: UNMAP '
+                                     'raw'), folder))
+                    self.assertIsNone(writer.poll())
+                finally:
+                    run("fsfreeze", "-u", point)
+                self.assertEqual(writer.wait(timeout=20), 0)
+                self.apply(text, folder=folder)
+
+    def test_passthrough_is_cut_off(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root")
+        other = 'nodes { node_name: "other" null {} }\n' \
+            'exports { id: "other" node: "other" fuse {} }\n'
+        text = other + 'nodes { node_name: "raw" raw { file { filename: ' \
+            '"raw.img" } } }\nexports { id: "raw" node: "raw" writable: true ' \
+            'fuse { passthrough: true resizable: true } }\n'
+        with self.served(text) as folder:
+            file = os.open(folder / "raw", os.O_RDWR)
+            os.write(file, b"past us")
+            self.apply(other, folder=folder)
+            with self.assertRaises(OSError):
+                os.write(file, b"no more")
+            with contextlib.suppress(OSError):  # closing tells it, too
+                os.close(file)
+            self.assertEqual(os.listdir(folder), ["other"])
+            self.assertEqual(self.path("raw.img").read_bytes()[:7], b"past us")
 
     def test_reload_on_sighup(self):
         config = self.path("graph.textproto")

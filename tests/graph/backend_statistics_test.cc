@@ -99,6 +99,7 @@ ENGINE_TEST(BackendStatistics, TheDepthIsTheMostThatWereInFlight) {
   std::string data = Fill('a', 512);
   disk.Hold(Op::kRead);
   std::vector<std::shared_ptr<Started<IoStatus>>> reads;
+  reads.reserve(5);
   for (int i = 0; i < 5; ++i) reads.push_back(Start(user.Read(0, View(data))));
   EXPECT_EQ(user.in_flight().count(), 5);
   disk.Release(Op::kRead);

@@ -109,6 +109,22 @@ class OrdinaryUserTest(UserTest):
         self.assertEqual(self.shell("head -c 4 mnt/c.raw"), b"user")
         self.bgfs("umount", "mnt")
 
+    def test_exports_come_and_go(self):
+        self.config('''
+            nodes { node_name: "a" raw { file { filename: "a.img" } } }
+            exports { id: "a" node: "a" writable: true fuse {} }''')
+        self.bgfs("serve", "graph.textproto", "mnt")
+        self.bgfs("node", "insert", 'node_name: "f" throttle { limits { '
+                  'iops_total: 10000 } }', "a")
+        self.bgfs("export", "add", 'id: "b" node: "f" fuse {}')
+        self.assertEqual(self.shell("ls mnt"), b"a\nb\n")
+        self.shell("printf user | dd of=mnt/a conv=notrunc status=none")
+        self.assertEqual(self.shell("head -c 4 mnt/b"), b"user")
+        self.bgfs("export", "remove", "b")
+        self.assertEqual(self.shell("ls mnt"), b"a\n")
+        self.bgfs("umount", "mnt")
+        self.assert_nothing_left()
+
     def test_who_has_it_open_is_named(self):
         self.bgfs("mount", "c.qcow2", "mnt")
         with subprocess.Popen([*self.prefix, "tail", "-f", "mnt/c.raw"],
