@@ -370,6 +370,11 @@ bool Daemon::AllDisconnected() const {
                      });
 }
 
+void Daemon::SetPhase(Phase phase) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  phase_ = phase;
+}
+
 void Daemon::ServeUntilEnd() {
   for (;;) {
     std::unique_lock<std::mutex> lock(mutex_);
@@ -387,9 +392,12 @@ void Daemon::ServeUntilEnd() {
     if (force) return EndByForce();
     if (gone) return Close();
     if (asked && EndPlainly()) return;
+    // Nobody else looks at the graphs meanwhile.
+    SetPhase(Phase::kChanging);
     if (sweep) live_->Sweep();
     if (reload) Reload();
     if (apply) AnswerApply();
+    SetPhase(Phase::kServing);
   }
 }
 

@@ -109,6 +109,7 @@ class Daemon final : public config::ControlHandler {
   void NoteExport(int number, const config::LiveExport& item);
   void NoteMounts();
   void ServeUntilEnd();
+  void SetPhase(Phase phase);
   // Asks every home at once; the size of one that does not answer stays.
   void Learn();
   ExitStatus Report(const control::ShutdownReply& outcome);

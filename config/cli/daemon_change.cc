@@ -147,10 +147,6 @@ absl::Status Daemon::ChangeTo(const config::Source& source, bool dry_run,
 absl::Status Daemon::CarryOut(const config::Plan& plan,
                               const config::Change& change,
                               control::ApplyReply* reply) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    phase_ = Phase::kChanging;
-  }
   watchdog_ = nullptr;  // homes may come and go
   SettleRemoved(change);
   SetNewGroups(change);
@@ -179,7 +175,6 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
     }
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  phase_ = Phase::kServing;
   for (const auto& [number, item] : live_->exports()) {
     const auto shown = exports_.find(number);
     if (shown == exports_.end()) {
