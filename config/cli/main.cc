@@ -4,10 +4,12 @@
 #include <csignal>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "config/cli/describe.h"
 #include "config/cli/helper.h"
 #include "config/cli/verb.h"
 #include "config/cli/version.h"
@@ -60,6 +62,27 @@ ExitStatus PrintHelp() {
   return kFine;
 }
 
+// bgfs help --man [VERB], bgfs help --words [VERB [SUBCOMMAND]]: for the pages
+// of man(1), and for shells.
+ExitStatus PrintDescription(const Arguments& arguments) {
+  const bool man = arguments.front() == "--man";
+  if (arguments.size() > 1) {
+    const Verb* verb = FindVerb(arguments[1]);
+    if (verb == nullptr) return kFailed;
+    if (man) return verb->run({absl::StrCat(kManArgument, verb->summary)});
+    Arguments words = {std::string(kWordsArgument)};
+    words.insert(words.end(), arguments.begin() + 2, arguments.end());
+    return verb->run(words);
+  }
+  std::vector<std::pair<std::string, std::string>> verbs;
+  for (const Verb& verb : kVerbs) {
+    verbs.emplace_back(verb.name, verb.summary);
+    if (!man) std::cout << verb.name << "\n";
+  }
+  if (man) std::cout << ManPageOfAll(verbs);
+  return kFine;
+}
+
 ExitStatus FailVerb(const std::string& name) {
   std::vector<std::string> names = {"help"};
   for (const Verb& verb : kVerbs) names.emplace_back(verb.name);
@@ -78,6 +101,10 @@ ExitStatus Run(Arguments arguments) {
   if (name == "--version") {
     std::cout << "bgfs " << kVersion << "\n";
     return kFine;
+  }
+  if (name == "help" && !arguments.empty() &&
+      (arguments.front() == "--man" || arguments.front() == "--words")) {
+    return PrintDescription(arguments);
   }
   if (name == "help" && !arguments.empty()) {
     const Verb* verb = FindVerb(arguments.front());

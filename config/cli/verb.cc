@@ -7,6 +7,8 @@
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "config/cli/describe.h"
 #include "config/diagnostic.h"
 
 namespace bgfs::cli {
@@ -15,10 +17,24 @@ namespace {
 // A message may quote a long list of processes; a line has an end all the same.
 constexpr size_t kMaxLine = 4096;
 
+// Whether it was asked for a page or for words, which are printed.
+bool Describes(const CLI::App& app, const Arguments& arguments) {
+  if (arguments.empty()) return false;
+  absl::string_view first = arguments.front();
+  if (absl::ConsumePrefix(&first, kManArgument)) {
+    std::cout << ManPage(app, first);
+    return true;
+  }
+  if (first != kWordsArgument) return false;
+  std::cout << Words(app, arguments.size() > 1 ? arguments[1] : "");
+  return true;
+}
+
 }  // namespace
 
 std::optional<ExitStatus> Parse(CLI::App* app, const Arguments& arguments) {
   app->get_formatter()->column_width(28);
+  if (Describes(*app, arguments)) return kFine;
   try {
     // CLI11 takes them off the end.
     app->parse(Arguments(arguments.rbegin(), arguments.rend()));

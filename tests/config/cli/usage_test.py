@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 
 import command
@@ -15,12 +17,59 @@ class UsageTest(command.CommandTest):
     def test_help_names_every_verb_and_every_verb_has_help(self):
         text = self.bgfs("help")
         self.assertEqual(text, self.bgfs("--help"))
-        for verb in ("mount", "serve", "umount", "status", "stats", "events",
-                     "check", "check-config", "doctor"):
+        verbs = self.bgfs("help", "--words").split()
+        self.assertIn("mount", verbs)
+        for verb in verbs:
             self.assertIn(f"  {verb} ", text)
             of_verb = self.bgfs("help", verb)
             self.assertIn(f"Usage: bgfs {verb} ", of_verb)
             self.assertEqual(of_verb, self.bgfs(verb, "--help"))
+
+    def test_each_verb_has_a_page_of_its_own(self):
+        pages = {"bgfs.1": self.bgfs("help", "--man")}
+        for verb in self.bgfs("help", "--words").split():
+            pages[f"bgfs-{verb}.1"] = self.bgfs("help", "--man", verb)
+        source = pathlib.Path(__file__).resolve().parents[3]
+        pages["bgfs-config.5"] = subprocess.run(
+            ["awk", "-f", source / "cmake/proto_to_man.awk",
+             source / "proto/bgfs.proto"],
+            check=True, capture_output=True, text=True, timeout=60).stdout
+        for name, page in pages.items():
+            with self.subTest(name=name):
+                self.assertRegex(page, r"\A\.TH BGFS")
+                self.assertIn(".SH NAME\nbgfs", page)
+                if shutil.which("groff") is None:
+                    continue
+                done = subprocess.run(
+                    ["groff", "-man", "-ww", "-z", "-K", "utf8"], input=page,
+                    capture_output=True, text=True, timeout=60, check=False)
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+        for option in ("--dry", "--json", "insert", "FILTER"):
+            self.assertIn(option.replace("-", "\\-"), pages["bgfs-node.1"])
+        for field in ("node_name", "throttle_groups", "l2_cache_size"):
+            self.assertIn(field, pages["bgfs-config.5"])
+
+    def complete(self, *words):
+        """What bash offers for the last of the words."""
+        script = pathlib.Path(__file__).resolve().parents[3] / \
+            "config/cli/completion/bgfs"
+        done = subprocess.run(
+            ["bash", "-c", f"source {script}; COMP_WORDS=(\"$@\"); "
+             "COMP_CWORD=$(($# - 1)); _bgfs \"$1\"; "
+             "printf '%s\\n' \"${COMPREPLY[@]}\"", "bash",
+             os.path.abspath(command.BGFS), *words],
+            check=True, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.stderr, "")
+        return done.stdout.split()
+
+    def test_bash_completes(self):
+        self.assertEqual(self.complete("check"), ["check", "check-config"])
+        self.assertEqual(self.complete("mount", "--read"), ["--read-only"])
+        self.assertEqual(self.complete("node", "re"),
+                         ["remove", "reopen", "replace"])
+        self.assertEqual(self.complete("node", "insert", "--d"), ["--dry-run"])
+        self.assertEqual(self.complete("help", "do"), ["doctor"])
+        self.assertEqual(self.complete("mount", "--close"), [])
 
     def test_help_of_mount_has_the_options(self):
         text = self.bgfs("help", "mount")
