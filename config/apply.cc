@@ -483,6 +483,54 @@ absl::Status LiveGraph::Reap(int number, Deadline deadline) {
   return *std::move(outcome);
 }
 
+// --- Sizes -------------------------------------------------------------------
+
+namespace {
+
+Task<absl::StatusOr<int64_t>> ResizeNode(BlockExport* item, int64_t size_bytes,
+                                         bool shrink, int64_t drain_limit_ns) {
+  Child& root = item->backend().root();
+  Node& node = root.node();
+  const int64_t was = node.size();
+  const std::string name = absl::StrCat("node ", Quote(node.name()));
+  if (node.read_only()) {
+    co_return absl::FailedPreconditionError(
+        absl::StrCat(name, " is read-only: it keeps its size"));
+  }
+  if (size_bytes < was && !shrink) {
+    co_return absl::FailedPreconditionError(absl::StrCat(
+        name, " has ", was, " bytes; what lies behind ", size_bytes,
+        " would be lost: if that is meant, give --shrink"));
+  }
+  const PermissionSet had = root.permissions();
+  Transaction change(&node.graph());
+  change.SetDrainLimit(drain_limit_ns);
+  change.SetRights(&root, {had.used | kWrite | kResize, had.shared});
+  if (absl::Status s = co_await change.Prepare(); !s.ok()) co_return s;
+  IoStatus status = co_await root.Truncate(nullptr, size_bytes, /*exact=*/true,
+                                           Preallocation::kOff);
+  if (status.ok()) status = co_await root.Flush();
+  co_await change.Abort();  // the rights; the size stays
+  if (status.ok()) co_return was;
+  co_return status.ToStatus(
+      absl::StrCat(name, ": giving it ", size_bytes, " bytes"));
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> LiveGraph::Resize(int number, int64_t size_bytes,
+                                          bool shrink,
+                                          const Factories& factories,
+                                          int64_t drain_limit_ns) {
+  const LiveExport& item = exports_.at(number);
+  auto resized = Await(
+      item.part,
+      ResizeNode(item.block_export.get(), size_bytes, shrink, drain_limit_ns),
+      factories);
+  if (!resized.has_value()) return absl::CancelledError("given up");
+  return *std::move(resized);
+}
+
 // --- The end -----------------------------------------------------------------
 
 Task<LiveGraph::PartOutcome> LiveGraph::EndPart(

@@ -113,6 +113,12 @@ class LiveGraph {
   // Forgets an export that ends by itself, its mount being gone; the error is
   // how it ended, or that it does not.
   absl::Status Reap(int number, Deadline deadline);
+  // Gives the node of an export another size, durably, whatever rights its
+  // clients have; they wait meanwhile. PERMISSION_DENIED names who else uses
+  // the node and does not share that. Gives the size before.
+  absl::StatusOr<int64_t> Resize(int number, int64_t size_bytes, bool shrink,
+                                 const Factories& factories,
+                                 int64_t drain_limit_ns);
   // Lets go of removed exports that no client has open any more.
   void Sweep();
 

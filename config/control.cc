@@ -248,6 +248,13 @@ class ControlServer::Service final : public control::Control::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status Resize(grpc::ServerContext* /*context*/,
+                      const control::ResizeRequest* request,
+                      control::ResizeReply* reply) override {
+    *reply = handler_->Resize(*request);
+    return grpc::Status::OK;
+  }
+
   grpc::Status Follow(
       grpc::ServerContext* context, const control::FollowRequest* /*request*/,
       grpc::ServerWriter<control::FollowReply>* writer) override {
@@ -359,6 +366,16 @@ absl::StatusOr<control::ConfigReply> RequestConfig(
   control::ConfigReply reply;
   const grpc::Status status =
       Connect(daemon.socket)->Config(&context, {}, &reply);
+  if (!status.ok()) return ToStatus(daemon, status);
+  return reply;
+}
+
+absl::StatusOr<control::ResizeReply> RequestResize(
+    const RunningDaemon& daemon, const control::ResizeRequest& request) {
+  grpc::ClientContext context;
+  control::ResizeReply reply;
+  const grpc::Status status =
+      Connect(daemon.socket)->Resize(&context, request, &reply);
   if (!status.ok()) return ToStatus(daemon, status);
   return reply;
 }

@@ -40,6 +40,8 @@ class ControlHandler {
   virtual control::ApplyReply Apply(const control::ApplyRequest& request) = 0;
   virtual control::ConfigReply Config() = 0;
   virtual control::GraphReply Graph() = 0;
+  virtual control::ResizeReply Resize(
+      const control::ResizeRequest& request) = 0;
   // Waits for the end of the daemon: what Shutdown replies then. Null once
   // `given_up` says, now and then, that nobody waits any more.
   virtual std::optional<control::ShutdownReply> WaitEnd(
@@ -123,6 +125,8 @@ absl::StatusOr<control::ApplyReply> RequestApply(
     const RunningDaemon& daemon, const control::ApplyRequest& request);
 absl::StatusOr<control::ConfigReply> RequestConfig(const RunningDaemon& daemon);
 absl::StatusOr<control::GraphReply> RequestGraph(const RunningDaemon& daemon);
+absl::StatusOr<control::ResizeReply> RequestResize(
+    const RunningDaemon& daemon, const control::ResizeRequest& request);
 
 }  // namespace bgfs::config
 

@@ -380,13 +380,13 @@ void Daemon::ServeUntilEnd() {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] {
       return force_ || asked_ > answered_ || AllDisconnected() || reload_ ||
-             sweep_ || (apply_ != nullptr && !applied_.has_value());
+             sweep_ || (work_ != nullptr && !worked_);
     });
     const bool force = force_;
     const bool gone = AllDisconnected();
     const bool asked = asked_ > answered_;
     const bool reload = std::exchange(reload_, false);
-    const bool apply = apply_ != nullptr && !applied_.has_value();
+    const bool work = work_ != nullptr && !worked_;
     const bool sweep = std::exchange(sweep_, false);
     lock.unlock();
     if (force) return EndByForce();
@@ -396,7 +396,7 @@ void Daemon::ServeUntilEnd() {
     SetPhase(Phase::kChanging);
     if (sweep) live_->Sweep();
     if (reload) Reload();
-    if (apply) AnswerApply();
+    if (work) DoWork();
     SetPhase(Phase::kServing);
   }
 }

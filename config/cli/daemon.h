@@ -82,6 +82,7 @@ class Daemon final : public config::ControlHandler {
   control::ApplyReply Apply(const control::ApplyRequest& request) override;
   control::ConfigReply Config() override;
   control::GraphReply Graph() override;
+  control::ResizeReply Resize(const control::ResizeRequest& request) override;
   std::optional<control::ShutdownReply> WaitEnd(
       absl::FunctionRef<bool()> given_up) override;
 
@@ -124,7 +125,10 @@ class Daemon final : public config::ControlHandler {
 
   // Changing (daemon_change.cc).
   void Reload();
-  void AnswerApply();
+  // Lets the thread of Run() do it; false if the daemon has ended.
+  bool RunOnMain(absl::FunctionRef<void()> work);
+  void DoWork();
+  control::ResizeReply ChangeSize(const control::ResizeRequest& request);
   control::ApplyReply Change(const control::ApplyRequest& request);
   absl::Status ChangeTo(const config::Source& source, bool dry_run,
                         control::ApplyReply* reply);
@@ -187,9 +191,9 @@ class Daemon final : public config::ControlHandler {
   bool force_ = false;
   bool reload_ = false;
   bool sweep_ = false;
-  // Who wants a change waits for the one before; null where there is none.
-  const control::ApplyRequest* apply_ = nullptr;
-  std::optional<control::ApplyReply> applied_;
+  // What the thread of Run() is to do; who wants that waits for the one before.
+  const absl::FunctionRef<void()>* work_ = nullptr;
+  bool worked_ = false;
   proto::Config config_;  // what is live
   std::string folder_of_config_;
   uint64_t generation_ = 1;  // of it

@@ -35,23 +35,68 @@ void Daemon::AskForReload() {
   changed_.notify_all();
 }
 
-control::ApplyReply Daemon::Apply(const control::ApplyRequest& request) {
+bool Daemon::RunOnMain(absl::FunctionRef<void()> work) {
   std::unique_lock<std::mutex> lock(mutex_);
   const auto ended = [this] { return answered_ == kAllAsked; };
-  changed_.wait(lock, [&] { return apply_ == nullptr || ended(); });
-  if (!ended()) {
-    apply_ = &request;
-    changed_.notify_all();
-    changed_.wait(lock, [&] { return applied_.has_value() || ended(); });
-  }
-  control::ApplyReply reply;
-  if (applied_.has_value()) {
-    reply = *std::exchange(applied_, std::nullopt);
-  } else {
-    reply.add_errors("the daemon has ended");
-  }
-  apply_ = nullptr;
+  changed_.wait(lock, [&] { return work_ == nullptr || ended(); });
+  if (ended()) return false;
+  work_ = &work;
+  worked_ = false;
   changed_.notify_all();
+  changed_.wait(lock, [&] { return worked_ || ended(); });
+  const bool done = worked_;
+  work_ = nullptr;
+  changed_.notify_all();
+  return done;
+}
+
+void Daemon::DoWork() {
+  const absl::FunctionRef<void()>* work = nullptr;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    work = work_;
+  }
+  (*work)();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  worked_ = true;
+  changed_.notify_all();
+}
+
+control::ApplyReply Daemon::Apply(const control::ApplyRequest& request) {
+  control::ApplyReply reply;
+  const bool done = RunOnMain([&] { reply = Change(request); });
+  if (!done) reply.add_errors("the daemon has ended");
+  return reply;
+}
+
+control::ResizeReply Daemon::Resize(const control::ResizeRequest& request) {
+  control::ResizeReply reply;
+  const bool done = RunOnMain([&] { reply = ChangeSize(request); });
+  if (!done) reply.set_error("the daemon has ended");
+  return reply;
+}
+
+control::ResizeReply Daemon::ChangeSize(const control::ResizeRequest& request) {
+  control::ResizeReply reply;
+  if (request.size_bytes() > static_cast<uint64_t>(kMaxNodeBytes)) {
+    reply.set_error(
+        absl::StrCat("a node has at most ", kMaxNodeBytes, " bytes"));
+    return reply;
+  }
+  for (const auto& [number, item] : live_->exports()) {
+    if (Text(item.item.id()) != request.id()) continue;
+    const absl::StatusOr<int64_t> was = live_->Resize(
+        number, static_cast<int64_t>(request.size_bytes()), request.shrink(),
+        MakeFactories(config::Plan()), kDrainLimitNs);
+    if (was.ok()) {
+      reply.set_was_bytes(static_cast<uint64_t>(*was));
+    } else {
+      reply.set_error(Text(was.status().message()));
+    }
+    return reply;
+  }
+  reply.set_error(
+      absl::StrCat("no export ", config::Quote(request.id()), " any more"));
   return reply;
 }
 
@@ -62,18 +107,6 @@ control::ConfigReply Daemon::Config() {
   reply.set_folder(folder_of_config_);
   reply.set_generation(generation_);
   return reply;
-}
-
-void Daemon::AnswerApply() {
-  const control::ApplyRequest* request = nullptr;
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    request = apply_;
-  }
-  control::ApplyReply reply = Change(*request);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  applied_ = std::move(reply);
-  changed_.notify_all();
 }
 
 void Daemon::Reload() {

@@ -31,6 +31,7 @@ constexpr Verb kVerbs[] = {
      RunApply},
     {"node", "add, remove, reopen, replace, insert or drop one node", RunNode},
     {"export", "add or remove one export", RunExport},
+    {"resize", "give what is shown another size", RunResize},
     {"graph", "the live graph: nodes, edges, rights", RunGraph},
     {"umount", "end a mount; returns when everything is durable", RunUmount},
     {"status", "what is shown, and where", RunStatus},

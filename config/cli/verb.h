@@ -38,6 +38,7 @@ ExitStatus RunServe(const Arguments& arguments);
 ExitStatus RunApply(const Arguments& arguments);
 ExitStatus RunNode(const Arguments& arguments);
 ExitStatus RunExport(const Arguments& arguments);
+ExitStatus RunResize(const Arguments& arguments);
 ExitStatus RunGraph(const Arguments& arguments);
 ExitStatus RunUmount(const Arguments& arguments);
 ExitStatus RunStatus(const Arguments& arguments);

@@ -128,6 +128,38 @@ class ChangeTest(CommandTest):
                   "--at", "mnt")
         self.end()
 
+    def test_resize(self):
+        self.qcow2("top.qcow2", "-F", "raw", "-b", "b.img")
+        self.config(ONE + '''
+            nodes { node_name: "top" qcow2 { file { filename: "top.qcow2" } } }
+            exports { id: "top" node: "top" writable: true fuse {} }
+            exports { id: "beside" node: "a" fuse {} }''')
+        self.serve()
+        size = os.path.getsize(self.path("b.img"))
+        self.assertEqual(self.bgfs("resize", "mnt/top", "8M"),
+                         f"mnt/top: {size} -> {8 << 20} bytes\n")
+        self.assertEqual(os.path.getsize(self.path("mnt", "top")), 8 << 20)
+        self.assertEqual(self.read("mnt", "top")[size:], bytes((8 << 20) - size))
+        with open(self.path("mnt", "top"), "r+b") as file:
+            file.seek((8 << 20) - 3)
+            file.write(b"end")
+        self.fails(1, f'node "top" has {8 << 20} bytes; what lies behind 4096 '
+                   "would be lost: if that is meant, give --shrink",
+                   "resize", "mnt/top", "4K")
+        self.bgfs("resize", "mnt/top", "4K", "--shrink")
+        self.assertEqual(os.path.getsize(self.path("mnt", "top")), 4096)
+        # A reader beside a writer has to bear what that may do.
+        self.assertEqual(self.bgfs("resize", "mnt/a", "8M"),
+                         f"mnt/a: {size} -> {8 << 20} bytes\n")
+        for name in (("a.img",), ("mnt", "a"), ("mnt", "beside")):
+            self.assertEqual(os.path.getsize(self.path(*name)), 8 << 20)
+        self.fails(2, 'resize: "big" is not a size: write bytes, or a number '
+                   'with K, M, G, T, P or E, as in "64K"; see: bgfs help '
+                   "resize", "resize", "mnt/a", "big")
+        self.fails(1, 'no daemon shows "mnt" as a file; see: bgfs status',
+                   "resize", "mnt", "8M")
+        self.end()
+
     def test_graph_shows_nodes_and_rights(self):
         self.config('''
             nodes { node_name: "base" raw { file { filename: "b.img" } } }
