@@ -33,15 +33,22 @@ Task<void> Shutdown(BlockExport* item) {
   (co_await item->WaitClosed()).IgnoreError();  // nothing was written
 }
 
-// The nodes that `names` has and nobody uses, and what they alone stand on.
-Task<absl::Status> CloseNodes(Graph* graph, std::vector<std::string> names) {
+// All that nobody uses, but for those of these names: also what a header named
+// and no longer stands below anything.
+Task<absl::Status> CloseNodes(Graph* graph, std::set<std::string> wanted) {
   absl::flat_hash_set<const Node*> keep;
   for (const auto& node : graph->nodes()) {
-    const bool goes =
-        std::find(names.begin(), names.end(), node->name()) != names.end();
-    if (node->parents().empty() && !goes) keep.insert(node.get());
+    if (wanted.contains(node->name())) keep.insert(node.get());
   }
   co_return co_await graph->CloseUnused(keep);
+}
+
+std::set<std::string> NamesOf(const LivePlan& plan, int part) {
+  std::set<std::string> names;
+  for (const OpenNode& node : plan.nodes) {
+    if (node.part == part) names.insert(node.node.node_name());
+  }
+  return names;
 }
 
 }  // namespace
@@ -310,15 +317,10 @@ void LiveGraph::Undo(Update* update) {
     BlockOn(*parts_.at(item.part).loop, Shutdown(item.block_export.get()));
     exports_.erase(*it);
   }
-  std::map<int, std::vector<std::string>> opened;
-  for (const OpenNode& step : update->change_.opens) {
-    opened[step.part].push_back(step.node.node_name());
-  }
-  for (auto& [number, names] : opened) {
-    const auto part = parts_.find(number);
-    if (part == parts_.end() || part->second.hangs) continue;
-    BlockOn(*part->second.loop,
-            CloseNodes(part->second.graph.get(), std::move(names)))
+  for (const auto& [number, work] : update->work_) {
+    const Part& part = parts_.at(number);
+    if (part.hangs) continue;
+    BlockOn(*part.loop, CloseNodes(part.graph.get(), NamesOf(plan_, number)))
         .IgnoreError();
   }
   for (const int number : update->new_parts_) {
@@ -377,7 +379,7 @@ void LiveGraph::Commit(Update* update, const Factories& factories) {
 }
 
 Task<LiveGraph::PartOutcome> LiveGraph::EndSome(
-    Graph* graph, std::vector<std::string> names,
+    Graph* graph, std::set<std::string> wanted,
     std::vector<BlockExport*> exports) {
   PartOutcome outcome;
   for (BlockExport* item : exports)
@@ -385,39 +387,28 @@ Task<LiveGraph::PartOutcome> LiveGraph::EndSome(
   for (BlockExport* item : exports) {
     outcome.exports.push_back(co_await item->WaitClosed());
   }
-  outcome.graph = co_await CloseNodes(graph, std::move(names));
+  outcome.graph = co_await CloseNodes(graph, std::move(wanted));
   co_return outcome;
 }
 
 absl::Status LiveGraph::Finish(std::unique_ptr<Update> update,
                                Deadline deadline) {
-  std::set<int> touched;
-  for (const auto& [number, part] : parts_) {
-    std::vector<std::string> names;
-    for (const OpenNode& node : update->change_.closes) {
-      if (node.part == number) names.push_back(node.node.node_name());
-    }
+  for (const auto& [number, work] : update->work_) {
+    Part& part = parts_.at(number);
     std::vector<BlockExport*> ending;
-    Part& ended = parts_.at(number);
     for (const int removed : update->removed_) {
       if (exports_.at(removed).part != number) continue;
-      ended.ending.push_back(removed);
+      part.ending.push_back(removed);
       ending.push_back(exports_.at(removed).block_export.get());
     }
-    // What a header named may have lost its only user by a link, too.
-    const bool linked =
-        std::any_of(update->change_.links.begin(), update->change_.links.end(),
-                    [part_number = number](const Change::Link& link) {
-                      return link.part == part_number;
-                    });
-    if (names.empty() && ending.empty() && !linked) continue;
-    ended.closing = Pending<PartOutcome>::Start(
-        ended.loop.get(),
-        EndSome(ended.graph.get(), std::move(names), std::move(ending)));
-    touched.insert(number);
+    part.closing = Pending<PartOutcome>::Start(
+        part.loop.get(),
+        EndSome(part.graph.get(), NamesOf(plan_, number), std::move(ending)));
   }
   absl::Status status;
-  for (const int number : touched) status.Update(Collect(number, deadline));
+  for (const auto& [number, work] : update->work_) {
+    status.Update(Collect(number, deadline));
+  }
   Sweep();
   return status;
 }

@@ -19,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -160,7 +161,7 @@ class LiveGraph {
       std::vector<std::unique_ptr<BlockExport>>* lingering);
   static Task<void> EndIdle(
       std::vector<std::unique_ptr<BlockExport>>* lingering);
-  static Task<PartOutcome> EndSome(Graph* graph, std::vector<std::string> names,
+  static Task<PartOutcome> EndSome(Graph* graph, std::set<std::string> wanted,
                                    std::vector<BlockExport*> exports);
   void Settle(Part* part, PartOutcome outcome);
   absl::Status Collect(int number, Deadline deadline);

@@ -198,15 +198,16 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
     reply->set_pause_ms(pause.count());
     CutOffRemoved((*update)->removed());
     mounts_->Detach((*update)->removed());
-    const std::vector<int> removed = (*update)->removed();
     const absl::Status ended =
         live_->Finish(*std::move(update), Clock::now() + kFinishLimit);
     if (!ended.ok()) reply->add_warnings(Text(ended.message()));
     SetOtherGroups(change);
-    for (const int number : removed) {
-      if (!live_->exports().contains(number)) ForgetExport(number);
-    }
   }
+  std::vector<int> gone;
+  for (const auto& [number, item] : exports_) {
+    if (!live_->exports().contains(number)) gone.push_back(number);
+  }
+  for (const int number : gone) ForgetExport(number);
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const auto& [number, item] : live_->exports()) {
     const auto shown = exports_.find(number);

@@ -128,6 +128,29 @@ class ChangeTest(CommandTest):
                   "--at", "mnt")
         self.end()
 
+    def test_what_a_header_names_goes_when_nothing_stands_on_it(self):
+        self.qcow2("top.qcow2", "-F", "raw", "-b", "b.img")
+        top = 'nodes { node_name: "top" qcow2 { file { filename: ' \
+            '"top.qcow2" } } }\n' \
+            'exports { id: "top" node: "top" fuse {} }\n'
+        self.config(top)
+        self.serve()
+        self.assertEqual(len(json.loads(self.bgfs("graph", "--json", "mnt"))
+                             ["nodes"]), 4)
+        self.config('nodes { node_name: "b" raw { file { filename: "b.img" } } '
+                    '}\n' + top.replace('" } } }', '" } backing: "b" } }'),
+                    "next.textproto")
+        self.does(['open node "b/file": file', 'open node "b": raw',
+                   'link backing of node "top": what its header names -> node '
+                   '"b"'], "apply", "next.textproto", "mnt")
+        nodes = json.loads(self.bgfs("graph", "--json", "mnt"))["nodes"]
+        self.assertEqual(len(nodes), 4)
+        self.assertIn("b", [node["name"] for node in nodes])
+        self.fails(1, 'node "top": without backing, what the header names would '
+                   "be opened, which a running bgfs cannot do; name it",
+                   "apply", "graph.textproto", "mnt")
+        self.end()
+
     def test_resize(self):
         self.qcow2("top.qcow2", "-F", "raw", "-b", "b.img")
         self.config(ONE + '''
