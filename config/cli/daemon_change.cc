@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -185,21 +186,24 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
   SetNewGroups(change);
   const config::Factories factories = MakeFactories(plan);
   const auto start = Clock::now();
-  auto update = live_->Prepare(change, factories, kDrainLimitNs);
-  absl::Status status = update.status();
-  if (status.ok()) {
-    status = mounts_->Mount((*update)->added());
-    if (!status.ok()) live_->Abort(*std::move(update));
+  auto prepared = live_->Prepare(change, factories, kDrainLimitNs);
+  absl::Status status = prepared.status();
+  std::unique_ptr<config::LiveGraph::Update> update;
+  if (prepared.ok()) {
+    update = *std::move(prepared);
+    status = mounts_->Mount(update->added());
   }
-  if (status.ok()) {
-    live_->Commit(update->get(), factories);
+  if (!status.ok()) {
+    if (update != nullptr) live_->Abort(std::move(update));
+  } else {
+    live_->Commit(update.get(), factories);
     const std::chrono::duration<double, std::milli> pause =
         Clock::now() - start;
     reply->set_pause_ms(pause.count());
-    CutOffRemoved((*update)->removed());
-    mounts_->Detach((*update)->removed());
+    CutOffRemoved(update->removed());
+    mounts_->Detach(update->removed());
     const absl::Status ended =
-        live_->Finish(*std::move(update), Clock::now() + kFinishLimit);
+        live_->Finish(std::move(update), Clock::now() + kFinishLimit);
     if (!ended.ok()) reply->add_warnings(Text(ended.message()));
     SetOtherGroups(change);
   }

@@ -78,7 +78,7 @@ constexpr char kSeeAlso[] =
 }  // namespace
 
 std::string ManPage(const CLI::App& app, absl::string_view summary) {
-  const std::string name = app.get_name();
+  const std::string& name = app.get_name();
   const std::string dashed = absl::StrReplaceAll(name, {{" ", "-"}});
   std::string page = absl::StrCat(Head(dashed, summary), ".SH SYNOPSIS\n");
   const std::vector<const CLI::App*> subcommands = SubcommandsOf(app);

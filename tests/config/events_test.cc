@@ -105,6 +105,7 @@ TEST(EventHub, TakesEventsFromManyThreads) {
   EventHub hub;
   const auto follower = hub.Follow();
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&hub, i] {
       for (int j = 0; j < kEach; ++j) hub.Publish(Added(absl::StrCat(i)));

@@ -158,8 +158,8 @@ INSTANTIATE_TEST_SUITE_P(
              "  suspend { tag: \"A\" once: true times: 1 } } }",
              {"c:2:18: node \"a\": delay_ms -1 is not between 0 and 3600000",
               "c:2:31: node \"a\": skip -1 is negative; give 0 or more",
-              "c:3:18: node \"a\": delay_ms 3600001 is not between 0 and "
-              "3600000",
+              ("c:3:18: node \"a\": delay_ms 3600001 is not between 0 and "
+               "3600000"),
               "c:3:36: node \"a\": times 0 is never; give 1 or more",
               "c:4:33: node \"a\": times beside once; drop one of them"}},
         Case{"nodes { node_name: \"a\" blkdebug { file_inline { null {} }\n"

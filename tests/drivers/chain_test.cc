@@ -356,8 +356,8 @@ TEST_F(ChainTest, FindsTheFilesThatHeadersName) {
       names({file,
              "node_name: \"t\" throttle { file_node: \"f\" group: \"g\" }",
              "node_name: \"c\" copy_on_read { file_node: \"t\" }",
-             "node_name: \"d\" blkdebug { file_node: \"c\" "
-             "suspend { tag: \"A\" } }",
+             ("node_name: \"d\" blkdebug { file_node: \"c\" "
+              "suspend { tag: \"A\" } }"),
              "qcow2 { file_node: \"d\" }"}),
       ElementsAre(folder_ / "mid.qcow2", folder_ / "base.img"));
   std::filesystem::remove(folder_ / "base.img");
