@@ -76,7 +76,7 @@ class Reopened : public TestDriver {
   }
   void Succeed(Driver&) override { log.emplace_back("succeed"); }
   Task<IoStatus> Inactivate() override {
-    log.emplace_back("inactivate");
+    log.emplace_back(drains > 0 ? "inactivate" : "inactivate under load");
     co_return IoStatus();
   }
   absl::Status PreparePermissions(const PermissionSet&) override {
@@ -339,6 +339,7 @@ struct Everything {
     options.unmap = true;
     options.name = "renamed";
     auto next = std::make_unique<Reopened>(8192);
+    next->opened_size = 8192;
     *fresh = next.get();
     change->Reopen(&file->node(), options, std::move(next));
     change->SetRights(&user->root(), {kAllPermissions, kAllPermissions});
