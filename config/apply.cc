@@ -127,7 +127,9 @@ absl::StatusOr<std::unique_ptr<LiveGraph::Update>> LiveGraph::Prepare(
     const Change& change, const Factories& factories, int64_t drain_limit_ns) {
   auto update = std::make_unique<Update>();
   update->change_ = change;
-  absl::Status status = DoPrepare(update.get(), factories, drain_limit_ns);
+  update->factories_ = factories;
+  absl::Status status =
+      DoPrepare(update.get(), update->factories_, drain_limit_ns);
   if (status.ok()) return update;
   Undo(update.get());
   const bool hangs =

@@ -218,6 +218,7 @@ class LiveGraph::Update {
   static Task<void> AbortWork(Work* work);
 
   Change change_;
+  Factories factories_;  // what is given up may still use them
   std::vector<int> new_parts_;
   std::map<int, Work> work_;       // by part, of those that it touches
   std::map<int, Target> targets_;  // by export

@@ -140,6 +140,7 @@ class Daemon final : public config::ControlHandler {
   // Groups that are new, before the nodes that name them; the others once all
   // is done. A limit that was checked cannot fail.
   void SetNewGroups(const config::Change& change);
+  void DropNewGroups(const config::Change& change);
   void SetOtherGroups(const config::Change& change);
   // Those whose mounts somebody has taken away.
   void DropGone();

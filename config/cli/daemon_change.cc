@@ -195,6 +195,7 @@ absl::Status Daemon::CarryOut(const config::Plan& plan,
   }
   if (!status.ok()) {
     if (update != nullptr) live_->Abort(std::move(update));
+    DropNewGroups(change);
   } else {
     live_->Commit(update.get(), factories);
     const std::chrono::duration<double, std::milli> pause =
@@ -243,10 +244,10 @@ void Daemon::DropGone() {
     }
   }
   for (const int number : gone) {
+    mounts_->Detach({number});
     // What became of it was told when it ended.
     live_->Reap(number, Clock::now() + kFinishLimit).IgnoreError();
-    mounts_->Detach({number});
-    ForgetExport(number);
+    if (!live_->exports().contains(number)) ForgetExport(number);
   }
 }
 
@@ -269,6 +270,12 @@ void Daemon::SetNewGroups(const config::Change& change) {
   for (const auto& group : change.groups) {
     if (group.was.has_name()) continue;
     SetGroup(group.wanted).IgnoreError();
+  }
+}
+
+void Daemon::DropNewGroups(const config::Change& change) {
+  for (const auto& group : change.groups) {
+    if (!group.was.has_name()) throttle_groups_->Remove(group.wanted.name());
   }
 }
 

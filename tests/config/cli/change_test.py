@@ -151,6 +151,17 @@ class ChangeTest(CommandTest):
                    "apply", "graph.textproto", "mnt")
         self.end()
 
+    def test_what_somebody_has_unmounted_comes_back(self):
+        text = ONE + 'exports { id: "b" node: "a" fuse {} }\n'
+        self.config(text)
+        self.serve()
+        subprocess.run(["umount", self.path("mnt", "b")], timeout=60,
+                       check=True)
+        self.does(['add export "b" of node "a"'], "apply", "graph.textproto",
+                  "mnt")
+        self.assertEqual(self.read("mnt", "b"), self.read("a.img"))
+        self.end()
+
     def test_resize(self):
         self.qcow2("top.qcow2", "-F", "raw", "-b", "b.img")
         self.config(ONE + '''
