@@ -1,7 +1,6 @@
 #include "config/cli/change.h"
 
 #include <google/protobuf/text_format.h>
-#include <google/protobuf/util/json_util.h>
 
 #include <iostream>
 
@@ -10,15 +9,6 @@
 
 namespace bgfs::cli {
 namespace {
-
-void PrintJson(const control::ApplyReply& reply) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(reply, &text, options);
-  std::cout << text << "\n";
-}
 
 void Print(const control::ApplyReply& reply, bool dry_run) {
   for (const std::string& step : reply.steps()) std::cout << step << "\n";
@@ -50,7 +40,7 @@ ExitStatus ShowChange(const control::ApplyReply& reply,
   for (const std::string& line : reply.errors()) Note(line);
   for (const std::string& line : reply.warnings()) Note(line);
   if (options.json) {
-    PrintJson(reply);
+    std::cout << Json(reply) << "\n";
   } else if (reply.errors().empty()) {
     Print(reply, options.dry_run);
   }

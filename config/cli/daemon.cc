@@ -252,6 +252,9 @@ absl::Status Daemon::SetGroup(const proto::ThrottleGroup& group) {
 absl::Status Daemon::Open() {
   config::Plan plan =
       config::MakePlan(job_->source, [] { return bgfs::Graph::NewNodeName(); });
+  plan.allow_implicit.insert(plan.allow_implicit.end(),
+                             job_->allow_implicit.begin(),
+                             job_->allow_implicit.end());
   absl::Status prepared = JoinSharedBases(&plan);
   if (!prepared.ok()) return prepared;
   for (const proto::ThrottleGroup& group : plan.throttle_groups) {

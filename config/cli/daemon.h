@@ -50,6 +50,8 @@ namespace bgfs::cli {
 struct DaemonJob {
   config::Source source;    // Validate finds nothing in it
   std::string config_file;  // absolute; empty for `bgfs mount`
+  // Of the command line, beside what the configuration allows; absolute.
+  std::vector<std::string> allow_implicit;
   Layout layout;
   DaemonOptions options;
   std::string notice;  // told once the files are usable; empty: nothing

@@ -157,9 +157,9 @@ absl::Status Daemon::ChangeTo(const config::Source& source, bool dry_run,
   DropGone();
   config::Plan plan =
       config::MakePlan(source, [] { return bgfs::Graph::NewNodeName(); });
-  for (const std::string& allowed : job_->source.config.allow_implicit()) {
-    plan.allow_implicit.push_back(allowed);
-  }
+  plan.allow_implicit.insert(plan.allow_implicit.end(),
+                             job_->allow_implicit.begin(),
+                             job_->allow_implicit.end());
   if (absl::Status s = JoinSharedBases(&plan); !s.ok()) {
     return s;
   }

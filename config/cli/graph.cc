@@ -1,7 +1,5 @@
 // bgfs graph: what a running daemon has, as a tree, a picture or JSON.
 
-#include <google/protobuf/util/json_util.h>
-
 #include <iostream>
 #include <map>
 #include <set>
@@ -17,15 +15,6 @@
 
 namespace bgfs::cli {
 namespace {
-
-void PrintJson(const control::GraphReply& graph) {
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = true;
-  options.always_print_primitive_fields = true;
-  std::string text;
-  (void)google::protobuf::util::MessageToJsonString(graph, &text, options);
-  std::cout << text << "\n";
-}
 
 // "top  qcow2  rw  67108864 bytes"
 std::string Line(const control::GraphNode& node) {
@@ -135,7 +124,7 @@ ExitStatus RunGraph(const Arguments& arguments) {
       config::RequestGraph(*daemon);
   if (!graph.ok()) return Fail(graph.status());
   if (json) {
-    PrintJson(*graph);
+    std::cout << Json(*graph) << "\n";
   } else if (dot) {
     PrintDot(*graph);
   } else {

@@ -67,7 +67,7 @@ ExitStatus RunServe(const Arguments& arguments) {
     return Fail(s);
   }
   for (const std::string& allowed : allow_implicit) {
-    job.source.config.add_allow_implicit(Absolute(allowed));
+    job.allow_implicit.push_back(Absolute(allowed));
   }
   job.options = daemon;
   job.config_file = Absolute(file);
